@@ -1,0 +1,5 @@
+"""`python -m zerotrust`."""
+
+from zerotrust.cli.main import main
+
+main()

@@ -1,0 +1,212 @@
+"""The controller process put together: one place that knows every part."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import uuid4
+
+from kubernetes.aio.client import Configuration
+
+from zerotrust.common.conditions import find
+from zerotrust.engine.cache import Cache
+from zerotrust.engine.clock import Clock, SystemClock
+from zerotrust.engine.controller import Engine
+from zerotrust.engine.identities import IdentityController
+from zerotrust.engine.trustdomains import TrustBundleController, TrustDomainController, TrustDomains
+from zerotrust.kube.client import Client
+from zerotrust.kube.executor import PlanExecutor
+from zerotrust.kube.lease import Lease
+from zerotrust.kube.observe import Observer
+from zerotrust.kube.recorder import Recorder
+from zerotrust.kube.watch import Watch
+from zerotrust.telemetry.health import TelemetryServer, Watchdog
+from zerotrust.telemetry.metrics import Metrics, Sample
+from zerotrust.trustdomain.authority import Entropy, KeyRing, SystemEntropy
+from zerotrust.trustdomain.reconcile import MAX_SKEW
+
+logger = logging.getLogger(__name__)
+
+LEASE = "zerotrust-controller"
+SKEW_CHECK = 30.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the controller runs; `metrics_port` 0 takes any free port."""
+
+    namespace: str = "zerotrust-system"
+    metrics_host: str = "0.0.0.0"  # noqa: S104 - probes and Prometheus come from other hosts
+    metrics_port: int = 8080
+    workers: int = 48
+    retry_base: timedelta = timedelta(seconds=1)
+    retry_longest: timedelta = timedelta(minutes=5)
+    drain_seconds: float = 5.0
+
+
+class Controller:
+    """The controller: fills its caches, waits to lead, works, and gives the lead back on the way out."""
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        options: Options,
+        clock: Clock | None = None,
+        entropy: Entropy | None = None,
+    ) -> None:
+        self._configuration, self._options = configuration, options
+        self._clock = clock or SystemClock()
+        self.metrics = Metrics()
+        self.cache = Cache()
+        self._client = Client(configuration, self.metrics)
+        key_ring = KeyRing()
+        entropy = entropy or SystemEntropy()
+        observe = Observer(options.namespace, key_ring)
+        identity = f"{socket.gethostname()[:48]}-{os.getpid()}-{uuid4().hex[:8]}"
+        self._recorder = Recorder(self._client, self._clock, self.metrics, identity)
+        domains = TrustDomains(self.cache, options.namespace)
+        self.engine = Engine(
+            self.cache,
+            (
+                TrustDomainController(self.cache, domains, key_ring, entropy, lambda: self._client.skew),
+                TrustBundleController(self.cache, domains),
+                IdentityController(self.cache, domains, key_ring, entropy),
+            ),
+            PlanExecutor(self._client, self.cache, observe, self._recorder, self.metrics),
+            self._clock,
+            self.metrics,
+            workers=options.workers,
+            retry_base=options.retry_base,
+            retry_longest=options.retry_longest,
+        )
+        self.watch = Watch(self._client, self.cache, observe, self._clock, self.metrics)
+        self.lease = Lease(self._client, self._clock, options.namespace, LEASE, identity)
+        self.telemetry = TelemetryServer(self.metrics, self._not_ready, options.metrics_host, options.metrics_port)
+        self._domains = domains
+        self.synced = asyncio.Event()
+        self._register_gauges()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set; raises when the watch or the leadership is lost."""
+        await self.telemetry.start()
+        try:
+            async with self._client:
+                await self._run(stop)
+        finally:
+            await self.telemetry.stop()
+
+    async def _run(self, stop: asyncio.Event) -> None:
+        stopping = asyncio.create_task(stop.wait(), name="stop")
+        work = asyncio.create_task(self._work(), name="controller")
+        try:
+            await asyncio.wait({stopping, work}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            work.cancel()
+            outcome = (await asyncio.gather(work, return_exceptions=True))[0]
+            await self.lease.release()
+            self.metrics.leading.set(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        logger.info("stopped")
+
+    async def _work(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(Watchdog(self.metrics).run(), name="watchdog")
+            await self.watch.fill()
+            self.synced.set()
+            self.metrics.synced.set(1)
+            logger.info("caches filled: %s", ", ".join(f"{count} {kind}" for kind, count in self._counts()))
+            leading = tasks.create_task(self._lead(), name="lead")
+            tasks.create_task(self.watch.run(self._configuration), name="watch")
+            await leading
+
+    async def _lead(self) -> None:
+        await self.lease.acquire()
+        self.metrics.leading.set(1)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.lease.keep(), name="lease")
+            tasks.create_task(self._recorder.run(), name="recorder")
+            engine = tasks.create_task(self.engine.run(), name="engine")
+            tasks.create_task(self._watch_skew(), name="clock-skew")
+            try:
+                await engine
+            except asyncio.CancelledError:
+                # On a graceful stop what was decided is still told; after a lost lead the group is failing and this is cut.
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._recorder.drain(self._options.drain_seconds)
+                raise
+
+    async def _watch_skew(self) -> None:
+        """Look at every TrustDomain again when the clocks begin or cease to disagree."""
+        told: bool | None = None
+        while True:
+            await asyncio.sleep(1.0 if told is None else SKEW_CHECK)
+            skew = self._client.skew
+            apart = skew is not None and abs(skew) > MAX_SKEW
+            if skew is not None and apart != told:
+                told = apart
+                for domain in list(self._domains.all()):
+                    self.engine.touch("TrustDomain", domain.meta.ref)
+
+    def _counts(self) -> Iterable[tuple[str, int]]:
+        return [(kind, self.cache.count(kind)) for kind in ("TrustDomain", "ServiceIdentity", "Secret", "Namespace")]
+
+    def _not_ready(self) -> str:
+        return "" if self.synced.is_set() else "caches are being filled"
+
+    def _register_gauges(self) -> None:
+        self.metrics.watch(
+            "identities", "ServiceIdentities by readiness and reason.", ["ready", "reason"], self._readiness
+        )
+        self.metrics.watch(
+            "authority_expiry_timestamp_seconds",
+            "When a trust domain's active authority expires, in seconds since 1970.",
+            ["trust_domain"],
+            self._expiries,
+        )
+
+    def _readiness(self) -> Iterable[Sample]:
+        counts: Counter[tuple[str, ...]] = Counter()
+        for identity in self.cache.of_kind("ServiceIdentity"):
+            ready = find(identity.conditions, "Ready") or {}
+            counts[(str(ready.get("status", "Unknown")), str(ready.get("reason", "NotReconciled")))] += 1
+        return list(counts.items())
+
+    def _expiries(self) -> Iterable[Sample]:
+        for domain in self._domains.all():
+            active = self._domains.view(domain).active
+            if active is not None:
+                yield (domain.meta.name,), active.not_after.timestamp()
+
+
+async def run_until_signal(controller: Controller) -> None:
+    """Run until SIGTERM or SIGINT; a second signal ends the process at once."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    def install() -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal)
+
+    async def reinstall() -> None:
+        await controller.watch.watching.wait()  # kopf has put its own handlers in place by now
+        install()
+
+    install()
+    again = asyncio.create_task(reinstall())
+    try:
+        await controller.run(stop)
+    finally:
+        again.cancel()

@@ -1,0 +1,115 @@
+"""From a kind's models to its CustomResourceDefinition.
+
+pydantic writes JSON Schema with references and null alternatives; Kubernetes wants structural OpenAPI v3 schemas: inlined,
+typed, without `title`, `const` or `anyOf` (Kubernetes docs, "Specifying a structural schema").
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from zerotrust.common.kind import Kind
+from zerotrust.common.merge import without_nulls
+from zerotrust.common.naming import GROUP, VERSION
+from zerotrust.common.resource import Resource
+
+_KEPT = (
+    "description", "type", "format", "pattern", "enum", "default", "required",
+    "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems", "minProperties", "maxProperties",
+)  # fmt: skip
+
+
+def custom_resource_definition(kind: Kind) -> dict[str, Any]:
+    """Return the CRD of a kind: schema, CEL rules, defaults, columns, short name, category and status subresource."""
+    spec = schema_of(kind.spec)
+    root: dict[str, Any] = {
+        "description": kind.description,
+        "type": "object",
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string", "description": "Version of the API that the object is written in."},
+            "kind": {"type": "string", "description": "Kind of the object."},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": schema_of(kind.status),
+        },
+    }
+    if not spec.get("required"):  # an object without a spec is written `kubectl create`-style: everything defaulted
+        root.pop("required")
+        spec["default"] = kind.spec().model_dump(mode="json", by_alias=True, exclude_none=True)
+    if kind.rules:
+        root["x-kubernetes-validations"] = [rule.as_validation() for rule in kind.rules]
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{kind.plural}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "names": {
+                "kind": kind.name,
+                "listKind": f"{kind.name}List",
+                "plural": kind.plural,
+                "singular": kind.name.lower(),
+                "shortNames": [kind.short_name],
+                "categories": ["zerotrust"],
+            },
+            "scope": "Namespaced" if kind.namespaced else "Cluster",
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "additionalPrinterColumns": [
+                        {
+                            "name": column.name,
+                            "type": column.type,
+                            "jsonPath": column.json_path,
+                            "description": column.description,
+                            **({"priority": column.priority} if column.priority else {}),
+                        }
+                        for column in kind.columns
+                    ],
+                    "schema": {"openAPIV3Schema": root},
+                }
+            ],
+        },
+    }
+
+
+def schema_of(model: type[Resource]) -> dict[str, Any]:
+    """Return the structural schema of one model."""
+    raw = model.model_json_schema(by_alias=True)
+    definitions = raw.pop("$defs", {})
+    return _structural(raw, definitions)
+
+
+def _structural(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    node = _resolved(node, definitions)
+    result: dict[str, Any] = {key: node[key] for key in _KEPT if key in node}
+    if "const" in node:
+        result["enum"] = [node["const"]]
+    if "default" in result:
+        # CEL sees a parent's default before nested ones are filled in, so defaults are written complete, without nulls.
+        result["default"] = without_nulls(result["default"])
+        if result["default"] is None:
+            result.pop("default")
+    if "properties" in node:
+        result["properties"] = {name: _structural(child, definitions) for name, child in node["properties"].items()}
+    if "items" in node:
+        result["items"] = _structural(node["items"], definitions)
+    if isinstance(node.get("additionalProperties"), Mapping):
+        result["additionalProperties"] = _structural(node["additionalProperties"], definitions)
+    result.update({key: value for key, value in node.items() if key.startswith("x-kubernetes-")})
+    return result
+
+
+def _resolved(node: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """Follow a reference and drop the null alternative of an optional field; the outer node's own words win."""
+    outer = dict(node)
+    if "anyOf" in outer:
+        (inner,) = [choice for choice in outer.pop("anyOf") if choice.get("type") != "null"]
+        return {**_resolved(inner, definitions), **outer}
+    if "$ref" in outer:
+        inner = definitions[outer.pop("$ref").rpartition("/")[2]]
+        return {**_resolved(inner, definitions), **outer}
+    return outer

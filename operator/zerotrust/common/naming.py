@@ -1,0 +1,59 @@
+"""Names, labels and annotations of what the operator makes."""
+
+from dataclasses import dataclass
+
+GROUP = "zerotrust.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+MANAGED_BY = "app.kubernetes.io/managed-by"
+OPERATOR = "zerotrust-operator"
+MANAGED_SELECTOR = f"{MANAGED_BY}={OPERATOR}"
+
+COMPONENT = f"{GROUP}/component"
+COMPONENT_SVID = "svid"
+COMPONENT_AUTHORITY = "certificate-authority"
+COMPONENT_AUTHORITY_RECORD = "certificate-authority-record"
+COMPONENT_TRUST_BUNDLE = "trust-bundle"
+
+IDENTITY = f"{GROUP}/service-identity"
+SERVICE_ACCOUNT = f"{GROUP}/service-account"
+
+# Annotations, because trust domain names may be longer than a label value.
+TRUST_DOMAIN = f"{GROUP}/trust-domain"
+REVISION = f"{GROUP}/revision"
+BUNDLE_SEQUENCE = f"{GROUP}/bundle-sequence"
+ROTATION_HANDLED = f"{GROUP}/rotation-handled-at"
+ROTATE_REQUESTED = f"{GROUP}/rotate-requested-at"
+
+RESERVED_PREFIXES = (f"{GROUP}/", MANAGED_BY)
+
+MAX_LABEL_VALUE = 63
+MAX_NAME = 253
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ref:
+    """An object's place in the cluster; `namespace` is empty for cluster-scoped kinds."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+
+def trust_bundle_name(trust_domain: str) -> str:
+    """Name of the ConfigMap that carries the trust bundle in each selected namespace."""
+    return f"{trust_domain}.trust-bundle"
+
+
+def authority_secret_name(trust_domain: str, authority_id: str) -> str:
+    """Name of the Secret that holds one authority's key, in the operator's namespace."""
+    return f"{trust_domain}.ca-{authority_id}"
+
+
+def authority_record_name(trust_domain: str) -> str:
+    """Name of the Secret that remembers the states of a trust domain's authorities, in the operator's namespace."""
+    return f"{trust_domain}.authorities"

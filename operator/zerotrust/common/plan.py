@@ -1,0 +1,76 @@
+"""What a reconcile wants: a value that the executor carries out.
+
+A plan is complete in itself and safe to carry out twice; whoever makes one has touched nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from zerotrust.common.naming import Ref
+
+Manifest = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Apply:
+    """Make these fields so, and touch no others; a value of None removes the field.
+
+    The executor creates the object when it is absent, and otherwise sends a merge patch (RFC 7396) of what differs.
+    `repairs` says that the object was right once, so that a difference is somebody else's edit and is counted.
+    """
+
+    manifest: Manifest
+    repairs: bool = False
+
+    @property
+    def ref(self) -> Ref:
+        """Where the object belongs."""
+        metadata = self.manifest["metadata"]
+        return Ref(self.manifest["kind"], metadata.get("namespace", ""), metadata["name"])
+
+
+@dataclass(frozen=True)
+class Delete:
+    """Remove exactly the object with this uid; gone already counts as done."""
+
+    ref: Ref
+    uid: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """A Kubernetes event about the reconciled object, sent on transitions only."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+    action: str = "Reconcile"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Children first, then deletions, then at most one status write, then events.
+
+    `status` is the whole status to show (None: leave it), compared before it is written. `requeue_at` is when time alone
+    will change the answer. `refresh` names objects outside the watches that must be read again.
+    `outcomes` are counted by the telemetry: `(metric, label, value)`.
+    """
+
+    applies: tuple[Apply, ...] = ()
+    deletes: tuple[Delete, ...] = ()
+    status: Mapping[str, Any] | None = None
+    events: tuple[Event, ...] = ()
+    requeue_at: datetime | None = None
+    refresh: tuple[Ref, ...] = ()
+    outcomes: tuple["Outcome", ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Something worth measuring that happened when the plan was carried out; `value` in seconds where it is a time."""
+
+    metric: Literal["issued", "issue_seconds", "renewal_lateness_seconds", "repaired"]
+    label: str = ""
+    value: float = 1.0

@@ -1,0 +1,210 @@
+"""The generic loop: change -> keys -> snapshot -> plan -> carried out -> next time.
+
+Knows neither kopf nor Kubernetes. A `Controller` says which keys a change touches and decides purely; an `Executor` acts.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from zerotrust.common.errors import ZerotrustError
+from zerotrust.common.naming import Ref
+from zerotrust.common.plan import Plan
+from zerotrust.engine.cache import Cache, Change
+from zerotrust.engine.clock import Clock
+from zerotrust.engine.scheduler import Scheduler
+from zerotrust.engine.workqueue import Backoff, Workqueue
+from zerotrust.telemetry.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+REPORT_AFTER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A unit of work: one object of one controller."""
+
+    controller: str
+    ref: Ref
+
+    def __str__(self) -> str:
+        return str(self.ref)
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """A change touches this object, at the latest after `within`; many changes in that time become one reconcile."""
+
+    ref: Ref
+    within: timedelta = timedelta()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plan could not be made or carried out; `attempts` counts since the last success."""
+
+    message: str
+    attempts: int
+    next_attempt: datetime
+
+
+class Superseded(Exception):
+    """What the plan assumed has turned out otherwise; the cache knows better now and the key will come again."""
+
+
+class Controller(Protocol):
+    """One kind of work."""
+
+    @property
+    def name(self) -> str:
+        """The controller's name in keys, logs and metrics."""
+
+    def touched_by(self, change: Change) -> Iterable[Touched]:
+        """Which objects a change makes due."""
+
+    def snapshot(self, ref: Ref) -> Any:
+        """Collect what a decision needs from the cache; None when there is nothing to decide."""
+
+    def is_slow(self, snapshot: Any) -> bool:
+        """Tell whether the decision would hold up the event loop."""
+
+    def reconcile(self, snapshot: Any, now: datetime) -> Plan:
+        """Decide; pure."""
+
+    def failed(self, snapshot: Any, failure: Failure, now: datetime) -> Plan:
+        """Decide what to show after failures; pure."""
+
+    def priority(self, ref: Ref) -> float:
+        """Smaller is more urgent."""
+
+
+class Executor(Protocol):
+    """Carries plans out."""
+
+    async def carry_out(self, key: Key, snapshot: Any, plan: Plan) -> None:
+        """Make the plan true; Superseded when the cache has learnt better meanwhile."""
+
+
+class Engine:
+    """Runs controllers over a cache."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        controllers: Sequence[Controller],
+        executor: Executor,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        workers: int = 48,
+        retry_base: timedelta = timedelta(seconds=1),
+        retry_longest: timedelta = timedelta(minutes=5),
+    ) -> None:
+        self._cache, self._executor, self._clock, self._metrics = cache, executor, clock, metrics
+        self._controllers = {controller.name: controller for controller in controllers}
+        self._workers = workers
+        self.queue: Workqueue[Key] = Workqueue()
+        self.scheduler = Scheduler(clock, self._due)
+        self._backoff: Backoff[Key] = Backoff(retry_base, retry_longest)
+        cache.listen(self._changed)
+        metrics.watch_queue(lambda: len(self.queue), lambda: len(self.scheduler))
+
+    def touch(self, controller: str, ref: Ref) -> None:
+        """Ask for a reconcile now."""
+        self.queue.add(Key(controller, ref), self._controllers[controller].priority(ref))
+
+    def _changed(self, change: Change) -> None:
+        for controller in self._controllers.values():
+            for touched in controller.touched_by(change):
+                key = Key(controller.name, touched.ref)
+                if change.by == key:
+                    continue
+                if touched.within:
+                    self.scheduler.no_later_than(("soon", key), self._clock.now() + touched.within)
+                else:
+                    self.queue.add(key, controller.priority(touched.ref))
+
+    def _due(self, name: Any) -> None:
+        _, key = name
+        self.queue.add(key, self._controllers[key.controller].priority(key.ref))
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.scheduler.run(), name="scheduler")
+            for number in range(self._workers):
+                tasks.create_task(self._work(), name=f"worker-{number}")
+
+    async def _work(self) -> None:
+        while True:
+            key = await self.queue.get()
+            try:
+                await self._reconcile(key)
+            finally:
+                self.queue.done(key)
+
+    async def _reconcile(self, key: Key) -> None:
+        controller = self._controllers[key.controller]
+        snapshot = controller.snapshot(key.ref)
+        if snapshot is None:
+            self._settle(key, None)
+            return
+        started = time.perf_counter()
+        try:
+            plan = await self._decide(controller, snapshot)
+            await self._executor.carry_out(key, snapshot, plan)
+        except Superseded:
+            self._backoff.forget(key)
+            self.queue.add(key, controller.priority(key.ref))
+        except Exception as error:  # noqa: BLE001 - the worker loop is the one place that must survive anything
+            await self._failed(key, controller, error)
+        else:
+            self._settle(key, plan.requeue_at)
+            self._metrics.reconciled(key.controller, time.perf_counter() - started, plan.outcomes)
+
+    async def _decide(self, controller: Controller, snapshot: Any) -> Plan:
+        now = self._clock.now()
+        if controller.is_slow(snapshot):
+            return await asyncio.to_thread(controller.reconcile, snapshot, now)
+        return controller.reconcile(snapshot, now)
+
+    def _settle(self, key: Key, requeue_at: datetime | None) -> None:
+        self._backoff.forget(key)
+        self.scheduler.set(("retry", key), None)
+        self.scheduler.set(("requeue", key), requeue_at)
+
+    async def _failed(self, key: Key, controller: Controller, error: Exception) -> None:
+        """Back off, and after the second failure in a row tell it in the status."""
+        now = self._clock.now()
+        delay = self._backoff.next(key)
+        retry_after = getattr(error, "retry_after", None)
+        if isinstance(retry_after, timedelta):
+            delay = max(delay, retry_after)
+        attempts = self._backoff.failures(key)
+        self.scheduler.set(("retry", key), now + delay)
+        reason = type(error).__name__
+        self._metrics.failed(key.controller, reason)
+        known = isinstance(error, ZerotrustError)
+        logger.warning(
+            "reconcile failed, next attempt in %.1f s: %s",
+            delay.total_seconds(),
+            error if known else reason,
+            extra={"object": str(key), "attempts": attempts},
+            exc_info=None if known else error,
+        )
+        if attempts < REPORT_AFTER:
+            return
+        snapshot = controller.snapshot(key.ref)
+        if snapshot is None:
+            return
+        message = str(error) if known else f"internal error {reason}"
+        try:
+            plan = controller.failed(snapshot, Failure(message, attempts, now + delay), now)
+            await self._executor.carry_out(key, snapshot, plan)
+        except Exception as second:  # noqa: BLE001 - telling of a failure may fail for the same cause; the retry is set
+            logger.debug("status of a failure not written: %s", type(second).__name__, extra={"object": str(key)})

@@ -1,0 +1,144 @@
+"""The controller for ServiceIdentities: from the cache to pure decisions."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from zerotrust.common import naming
+from zerotrust.common.naming import Ref
+from zerotrust.common.plan import Plan
+from zerotrust.engine.cache import Cache, Change
+from zerotrust.engine.controller import Failure, Touched
+from zerotrust.engine.trustdomains import BY_NAMESPACE, Identity, TrustDomains, same_generation
+from zerotrust.identity import reconcile
+from zerotrust.identity.reconcile import IdentitySnapshot
+from zerotrust.pki.secret import ObservedSecret
+from zerotrust.trustdomain.authority import Entropy, Signer
+
+BY_ACCOUNT = "identities-by-service-account"
+BY_SECRET = "identities-by-secret"  # noqa: S105 - a name of an index
+SVIDS = "svid-secrets-by-identity"
+
+
+class IdentityController:
+    """Keeps each ServiceIdentity's Secret and status."""
+
+    name = "ServiceIdentity"
+
+    def __init__(self, cache: Cache, domains: TrustDomains, signer: Signer, entropy: Entropy) -> None:
+        self._cache, self._domains, self._signer, self._entropy = cache, domains, signer, entropy
+        cache.index(BY_ACCOUNT, "ServiceIdentity", lambda one: [(one.meta.namespace, reconcile.service_account(one))])
+        cache.index(BY_SECRET, "ServiceIdentity", lambda one: [(one.meta.namespace, reconcile.secret_name(one))])
+        cache.index(SVIDS, "Secret", _identity_of)
+
+    def touched_by(self, change: Change) -> Iterable[Touched]:
+        """Which identities a change makes due."""
+        match change.ref.kind:
+            case "ServiceIdentity":
+                yield Touched(change.ref)
+                if not same_generation(change):
+                    yield from self._rivals(change)
+            case "Secret":
+                yield from self._of_secret(change)
+            case "ServiceAccount":
+                if change.old is None or change.new is None:
+                    found = self._cache.find(BY_ACCOUNT, (change.ref.namespace, change.ref.name))
+                    yield from (Touched(one.meta.ref) for one in found)
+            case "TrustDomain":
+                if not same_generation(change):
+                    yield from self._of_domain(change.ref.name)
+            case "Namespace":
+                if (
+                    change.old is not None
+                    and change.new is not None
+                    and change.old.meta.labels != change.new.meta.labels
+                ):
+                    yield from (Touched(one.meta.ref) for one in self._cache.find(BY_NAMESPACE, change.ref.name))
+
+    def _rivals(self, change: Change) -> Iterable[Touched]:
+        """Identities that claim, or claimed, the same ServiceAccount or Secret."""
+        for one in (change.old, change.new):
+            if one is None:
+                continue
+            namespace = one.meta.namespace
+            rivals = [
+                *self._cache.find(BY_ACCOUNT, (namespace, reconcile.service_account(one))),
+                *self._cache.find(BY_SECRET, (namespace, reconcile.secret_name(one))),
+            ]
+            yield from (Touched(rival.meta.ref) for rival in rivals if rival.meta.ref != change.ref)
+
+    def _of_secret(self, change: Change) -> Iterable[Touched]:
+        seen: ObservedSecret = change.new or change.old
+        component = seen.meta.labels.get(naming.COMPONENT)
+        if component in (naming.COMPONENT_AUTHORITY_RECORD, naming.COMPONENT_AUTHORITY):
+            if change.ref.namespace == self._domains.operator_namespace:
+                yield from self._of_domain(seen.meta.annotations.get(naming.TRUST_DOMAIN, ""))
+            return
+        refs = {one.meta.ref for one in self._cache.find(BY_SECRET, (change.ref.namespace, change.ref.name))}
+        for one in (change.old, change.new):
+            if one is not None:
+                refs |= {Ref("ServiceIdentity", *place) for place in _identity_of(one)}
+        yield from (Touched(ref) for ref in refs)
+
+    def _of_domain(self, name: str) -> Iterable[Touched]:
+        """Identities that name the trust domain, or none at all: the default may have moved."""
+        for key in {name, ""}:
+            yield from (Touched(one.meta.ref) for one in self._cache.find("identities-by-trust-domain", key))
+
+    def snapshot(self, ref: Ref) -> IdentitySnapshot | None:
+        """Collect what a decision needs."""
+        identity: Identity | None = self._cache.get(ref)
+        if identity is None:
+            return None
+        account, secret = reconcile.service_account(identity), reconcile.secret_name(identity)
+        domain = self._domains.of(identity)
+        mine = self._cache.find(SVIDS, (ref.namespace, ref.name))
+        return IdentitySnapshot(
+            resource=identity,
+            namespace=self._cache.get(Ref("Namespace", "", ref.namespace)),
+            service_account_exists=self._cache.get(Ref("ServiceAccount", ref.namespace, account)) is not None,
+            trust_domain=self._domains.view(domain) if domain is not None and not domain.meta.deleting else None,
+            secret=self._cache.get(Ref("Secret", ref.namespace, secret)),
+            stale_secrets=tuple(
+                one
+                for one in mine
+                if one.meta.name != secret and any(owner.get("uid") == identity.meta.uid for owner in one.meta.owners)
+            ),
+            elder=self._elder(identity, BY_ACCOUNT, account),
+            secret_elder=self._elder(identity, BY_SECRET, secret),
+        )
+
+    def _elder(self, identity: Identity, index: str, name: str) -> str | None:
+        """The identity with the better claim: the older one, then the one with the lower uid."""
+        rivals = [one for one in self._cache.find(index, (identity.meta.namespace, name)) if not one.meta.deleting]
+        if len(rivals) < 2:
+            return None
+        first = min(rivals, key=lambda one: one.meta.seniority)
+        return None if first.meta.ref == identity.meta.ref else str(first.meta.name)
+
+    def is_slow(self, snapshot: IdentitySnapshot) -> bool:
+        """RSA keys take long to make."""
+        return reconcile.key_is_slow(snapshot)
+
+    def reconcile(self, snapshot: IdentitySnapshot, now: datetime) -> Plan:
+        """Decide; pure."""
+        return reconcile.reconcile(snapshot, now, self._signer, self._entropy)
+
+    def failed(self, snapshot: IdentitySnapshot, failure: Failure, now: datetime) -> Plan:
+        """Tell in the status that writing does not succeed."""
+        told = reconcile.Failure(failure.message, failure.attempts, failure.next_attempt)
+        return reconcile.failed(snapshot, told, now, self._signer)
+
+    def priority(self, ref: Ref) -> float:
+        """What has no certificate comes first, then what expires first (seconds since 1970)."""
+        identity = self._cache.get(ref)
+        if identity is None:
+            return 0.0
+        secret = self._cache.get(Ref("Secret", ref.namespace, reconcile.secret_name(identity)))
+        if not isinstance(secret, ObservedSecret) or secret.certificate is None:
+            return 0.0
+        return secret.certificate.not_after.timestamp()
+
+
+def _identity_of(secret: ObservedSecret) -> list[tuple[str, str]]:
+    name = secret.meta.labels.get(naming.IDENTITY)
+    return [(secret.meta.namespace, name)] if name else []

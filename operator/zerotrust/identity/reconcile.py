@@ -1,0 +1,484 @@
+"""From what is observed of a ServiceIdentity to what should be done: one Secret, one status, the next time to look."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from zerotrust.common import durations, naming, times
+from zerotrust.common.errors import SelfCheckFailed, SpecError
+from zerotrust.common.naming import Ref
+from zerotrust.common.observed import CustomResource, Plain, controller_uid
+from zerotrust.common.plan import Apply, Delete, Event, Outcome, Plan
+from zerotrust.identity import renewal
+from zerotrust.identity.renewal import Evidence, Issuer, Reason, Schedule, Wanted
+from zerotrust.identity.resource import ServiceIdentitySpec
+from zerotrust.identity.status import Standing, events_of, status_of
+from zerotrust.pki import keys
+from zerotrust.pki import secret as secrets
+from zerotrust.pki import x509 as profiles
+from zerotrust.pki.secret import ObservedSecret
+from zerotrust.pki.spiffe import SpiffeID
+from zerotrust.trustdomain.authority import Authority, Entropy, Signer
+from zerotrust.trustdomain.bundle import TrustBundle
+from zerotrust.trustdomain.reconcile import owner_reference
+from zerotrust.trustdomain.resource import TrustDomainSpec
+
+REFRESH = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class TrustDomainView:
+    """What an identity needs to know of its TrustDomain; `active` is None when there is nothing to sign with."""
+
+    name: str
+    spec: TrustDomainSpec | SpecError
+    active: Authority | None
+    bundle: TrustBundle | None
+
+
+@dataclass(frozen=True)
+class IdentitySnapshot:
+    """Everything a decision about one ServiceIdentity depends on.
+
+    `elder` is the older identity for the same ServiceAccount, `secret_elder` the older one that claims the same Secret.
+    `stale_secrets` are Secrets of this identity under other names, from before `secret.name` was changed.
+    """
+
+    resource: CustomResource[ServiceIdentitySpec]
+    namespace: Plain | None
+    service_account_exists: bool
+    trust_domain: TrustDomainView | None
+    secret: ObservedSecret | None
+    stale_secrets: tuple[ObservedSecret, ...] = ()
+    elder: str | None = None
+    secret_elder: str | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The last attempts to carry a plan out failed; `attempts` since the last success."""
+
+    message: str
+    attempts: int
+    next_attempt: datetime
+
+
+def secret_name(resource: CustomResource[ServiceIdentitySpec]) -> str:
+    """Name of the Secret that holds the identity's SVID."""
+    name = resource.spec.secret.name if isinstance(resource.spec, ServiceIdentitySpec) else None
+    return name or f"{resource.meta.name}-svid"
+
+
+def service_account(resource: CustomResource[ServiceIdentitySpec]) -> str:
+    """Name of the ServiceAccount that the identity is of."""
+    name = resource.spec.service_account_name if isinstance(resource.spec, ServiceIdentitySpec) else None
+    return name or resource.meta.name
+
+
+def key_is_slow(snapshot: IdentitySnapshot) -> bool:
+    """Tell whether a new key would take so long that the plan must be made off the event loop."""
+    wanted = _wanted(snapshot)
+    return isinstance(wanted, Wanted) and keys.is_slow(wanted.key_algorithm)
+
+
+def reconcile(snapshot: IdentitySnapshot, now: datetime, signer: Signer, entropy: Entropy) -> Plan:
+    """Return what to do for a ServiceIdentity: issue or renew, repair the Secret, or say why not."""
+    resource = snapshot.resource
+    if resource.meta.deleting:
+        return Plan()
+    refused = _refused(snapshot)
+    wanted = _wanted(snapshot)
+    if isinstance(wanted, Reason):
+        refused = refused or wanted
+    if refused is not None or isinstance(wanted, Reason):
+        assert refused is not None
+        return _refusal(snapshot, refused, now)
+    view = snapshot.trust_domain
+    assert view is not None
+    evidence = _evidence(snapshot, wanted, view, signer, now)
+    reason = renewal.first(renewal.ISSUE, evidence)
+    blocked = _blocked(snapshot, view, evidence, now) if reason is not None else None
+    if reason is not None and blocked is None:
+        return _issue(snapshot, evidence, reason, signer, entropy)
+    return _keep(snapshot, evidence, blocked, now)
+
+
+def failed(snapshot: IdentitySnapshot, failure: Failure, now: datetime, signer: Signer) -> Plan:
+    """Return the status that tells of failing writes, judged by what is really there."""
+    wanted = _wanted(snapshot)
+    view = snapshot.trust_domain
+    if snapshot.resource.meta.deleting or isinstance(wanted, Reason) or view is None or _refused(snapshot):
+        return Plan()
+    evidence = _evidence(snapshot, wanted, view, signer, now)
+    blocked = Reason("WriteFailed", failure.message)
+    plan = _keep(snapshot, evidence, blocked, now)
+    status = {
+        **(plan.status or {}),
+        "failedAttempts": failure.attempts,
+        "nextAttemptTime": times.render(failure.next_attempt),
+    }
+    return replace(plan, applies=(), deletes=(), status=status, requeue_at=None)
+
+
+def _refused(snapshot: IdentitySnapshot) -> Reason | None:
+    """Why this identity gets nothing at all, whatever its Secret looks like."""
+    resource, view = snapshot.resource, snapshot.trust_domain
+    if isinstance(resource.spec, SpecError):
+        return Reason("InvalidSpec", str(resource.spec))
+    account = service_account(resource)
+    if snapshot.elder is not None:
+        return Reason(
+            "DuplicateIdentity",
+            f"ServiceIdentity {snapshot.elder} is older and is for ServiceAccount {account} already; delete one of them",
+        )
+    if view is None:
+        name = resource.spec.trust_domain
+        text = (
+            f"TrustDomain {name} does not exist; create it or correct spec.trustDomain"
+            if name
+            else "no TrustDomain is marked default: name one in spec.trustDomain, or set spec.default on one"
+        )
+        return Reason("TrustDomainNotFound", text)
+    if isinstance(view.spec, SpecError):
+        return Reason("TrustDomainInvalid", f"TrustDomain {view.name}: {view.spec}")
+    if not _allowed(snapshot, view.spec):
+        return Reason(
+            "NamespaceNotAllowed",
+            f"TrustDomain {view.name} does not allow namespace {resource.meta.namespace}; see its spec.allowedNamespaces",
+        )
+    if not snapshot.service_account_exists:
+        return Reason("ServiceAccountNotFound", f"ServiceAccount {account} does not exist in this namespace; create it")
+    return _conflict(snapshot)
+
+
+def _conflict(snapshot: IdentitySnapshot) -> Reason | None:
+    """The Secret belongs to somebody else: it is reported and never touched (invariants I12 and I14)."""
+    name, secret = secret_name(snapshot.resource), snapshot.secret
+    if snapshot.secret_elder is not None:
+        return Reason("SecretConflict", f"Secret {name} belongs to the older ServiceIdentity {snapshot.secret_elder}")
+    if secret is None or _is_ours(snapshot, secret):
+        return None
+    if secret.type != "kubernetes.io/tls":
+        detail = f"has type {secret.type}"
+    elif secret.meta.labels.get(naming.IDENTITY, snapshot.resource.meta.name) != snapshot.resource.meta.name:
+        detail = f"belongs to ServiceIdentity {secret.meta.labels[naming.IDENTITY]}"
+    else:
+        detail = "was not made by this operator"
+    return Reason("SecretConflict", f"Secret {name} exists and {detail}; delete it or choose another spec.secret.name")
+
+
+def _is_ours(snapshot: IdentitySnapshot, secret: ObservedSecret) -> bool:
+    """Ours is what we own by reference, or what carries our labels for this identity and nobody controls."""
+    meta, resource = secret.meta, snapshot.resource.meta
+    if secret.type != "kubernetes.io/tls" or controller_uid(meta) not in (None, resource.uid):
+        return False
+    if any(owner.get("uid") == resource.uid for owner in meta.owners):
+        return True
+    mine = {
+        naming.MANAGED_BY: naming.OPERATOR,
+        naming.COMPONENT: naming.COMPONENT_SVID,
+        naming.IDENTITY: resource.name,
+    }
+    return all(meta.labels.get(key) == value for key, value in mine.items())
+
+
+def _allowed(snapshot: IdentitySnapshot, spec: TrustDomainSpec) -> bool:
+    selection = spec.allowed_namespaces
+    if selection.all:
+        return True
+    labels = snapshot.namespace.meta.labels if snapshot.namespace else {}
+    return selection.selector is not None and selection.selector.matches(labels)
+
+
+def _wanted(snapshot: IdentitySnapshot) -> Wanted | Reason:
+    """Resolve the spec against the TrustDomain's defaults and limits."""
+    resource, view = snapshot.resource, snapshot.trust_domain
+    spec = resource.spec
+    if isinstance(spec, SpecError) or view is None or isinstance(view.spec, SpecError):
+        return Reason("InvalidSpec", str(spec))
+    limits, asked = view.spec.identities, spec.certificate
+    duration = asked.duration or limits.duration
+    if duration > limits.max_duration:
+        return Reason(
+            "InvalidSpec",
+            f"spec.certificate.duration: {durations.render(duration)} is longer than the maxDuration"
+            f" {durations.render(limits.max_duration)} of TrustDomain {view.name}",
+        )
+    percentage = asked.renew_before_percentage or limits.renew_before_percentage
+    renew_before = asked.renew_before or duration * percentage / 100
+    if renew_before >= duration:
+        return Reason(
+            "InvalidSpec",
+            f"spec.certificate.renewBefore: must be shorter than the lifetime {durations.render(duration)}"
+            f" that TrustDomain {view.name} gives by default",
+        )
+    algorithm = asked.key_algorithm or limits.key_algorithms[0]
+    if algorithm not in limits.key_algorithms:
+        return Reason(
+            "InvalidSpec",
+            f"spec.certificate.keyAlgorithm: TrustDomain {view.name} allows {', '.join(limits.key_algorithms)}",
+        )
+    for name in asked.dns_names or ():
+        if name.removesuffix(".cluster.local").split(".")[1] != resource.meta.namespace:
+            return Reason(
+                "InvalidSpec",
+                f"spec.certificate.dnsNames: {name} is not in namespace {resource.meta.namespace};"
+                f" write <service>.{resource.meta.namespace}.svc",
+            )
+    requested = [spec.rotation.requested_at, _annotated_rotation(resource)]
+    return Wanted(
+        spiffe_id=SpiffeID.of_service_account(
+            view.name, resource.meta.namespace, service_account(resource), view.spec.cluster_name
+        ),
+        dns_names=tuple(dict.fromkeys(asked.dns_names or ())),
+        key_algorithm=algorithm,
+        duration=duration,
+        renew_before=renew_before,
+        rotation_requested_at=max((moment for moment in requested if moment is not None), default=None),
+    )
+
+
+def _annotated_rotation(resource: CustomResource[ServiceIdentitySpec]) -> datetime | None:
+    return times.parse_or_none(resource.meta.annotations.get(naming.ROTATE_REQUESTED))
+
+
+def _evidence(
+    snapshot: IdentitySnapshot, wanted: Wanted, view: TrustDomainView, signer: Signer, now: datetime
+) -> Evidence:
+    secret = snapshot.secret
+    certificate = secret.certificate if secret is not None else None
+    due = None
+    if certificate is not None:
+        due = renewal.schedule(snapshot.resource.meta.uid, _revision(secret), certificate, wanted.renew_before)
+    issuer = None
+    if view.active is not None and view.bundle is not None:
+        active = view.active
+        issuer = Issuer(active.id, active.certificate, active.not_after, view.bundle.roots)
+    handled = secret.meta.annotations.get(naming.ROTATION_HANDLED) if secret is not None else None
+    return Evidence(
+        wanted, certificate, secret.problem if secret else "", issuer, due, times.parse_or_none(handled), now
+    )
+
+
+def _revision(secret: ObservedSecret | None) -> int:
+    text = secret.meta.annotations.get(naming.REVISION, "") if secret is not None else ""
+    return int(text) if text.isdecimal() and len(text) < 10 else 0
+
+
+def _blocked(snapshot: IdentitySnapshot, view: TrustDomainView, evidence: Evidence, now: datetime) -> Reason | None:
+    """Why nothing can be issued although something should be; what exists keeps working."""
+    spec = snapshot.resource.spec
+    if isinstance(spec, ServiceIdentitySpec) and spec.issuance == "Paused":
+        return Reason("Paused", "spec.issuance is Paused")
+    active = view.active
+    if active is None or evidence.issuer is None:
+        return Reason(
+            "AuthorityNotReady", f"TrustDomain {view.name} has no authority that can sign; see its conditions"
+        )
+    if not active.usable(now):
+        return Reason("AuthorityExpired", f"authority {active.id} of TrustDomain {view.name} is not valid now")
+    return None
+
+
+def _issue(snapshot: IdentitySnapshot, evidence: Evidence, reason: Reason, signer: Signer, entropy: Entropy) -> Plan:
+    view, wanted, issuer = snapshot.trust_domain, evidence.wanted, evidence.issuer
+    assert view is not None
+    assert view.active is not None
+    assert view.bundle is not None
+    assert issuer is not None
+    if not signer.holds(issuer.id):
+        blocked = Reason(
+            "AuthorityNotReady", f"the key of authority {issuer.id} is not readable; see TrustDomain {view.name}"
+        )
+        return _keep(snapshot, evidence, blocked, evidence.now)
+    kept = _kept_key(snapshot, evidence)
+    key = None if kept is not None else entropy.private_key(wanted.key_algorithm)  # type: ignore[arg-type]
+    public_key = key.public_key() if key is not None else kept
+    assert public_key is not None
+    not_before, not_after = renewal.validity(wanted, issuer, evidence.now)
+    profile = profiles.LeafProfile(
+        wanted.spiffe_id, public_key, entropy.serial_number(), not_before, not_after, wanted.dns_names
+    )
+    leaf = signer.sign(issuer.id, profile)
+    _self_check(leaf, profile, view, evidence.now)
+    chain = profiles.write_pem(leaf, *view.active.intermediates)
+    data = {secrets.CERTIFICATE: chain, **_bundle_data(view.bundle)}
+    if key is not None:
+        data[secrets.PRIVATE_KEY] = keys.to_pkcs8(key)
+    revision = _revision(snapshot.secret) + 1
+    annotations = {naming.REVISION: str(revision)}
+    if wanted.rotation_requested_at is not None and wanted.rotation_requested_at <= evidence.now:
+        annotations[naming.ROTATION_HANDLED] = wanted.rotation_requested_at.isoformat().replace("+00:00", "Z")
+    facts = secrets.CertificateFacts(
+        spiffe_ids=(str(wanted.spiffe_id),),
+        dns_names=wanted.dns_names,
+        serial_number=leaf.serial_number,
+        not_before=not_before,
+        not_after=not_after,
+        key_algorithm=wanted.key_algorithm,
+        issuer_key_id=profiles.subject_key_id(issuer.certificate),
+        key_matches=True,
+        signs=False,
+        pem=chain,
+    )
+    due = renewal.schedule(snapshot.resource.meta.uid, revision, facts, wanted.renew_before)
+    standing = Standing(
+        wanted.spiffe_id, facts, due, revision, issuer.id, None, cut_short=not_after == issuer.not_after
+    )
+    status = status_of(snapshot.resource, standing, secret_name(snapshot.resource), evidence.now)
+    issued = Event(
+        "Normal",
+        "Issued",
+        f"{reason.message}; issued revision {revision}, valid until {times.render(not_after)}",
+        "Issue",
+    )
+    return Plan(
+        applies=(Apply(_manifest(snapshot, view.bundle, data, annotations)),),
+        deletes=_stale(snapshot),
+        status=status,
+        events=(issued,),
+        requeue_at=_wake(due, not_after, wanted, evidence.now),
+        outcomes=_outcomes(snapshot, evidence, reason),
+    )
+
+
+def _outcomes(snapshot: IdentitySnapshot, evidence: Evidence, reason: Reason) -> tuple[Outcome, ...]:
+    outcomes = [Outcome("issued", reason.word)]
+    created = snapshot.resource.meta.created
+    if reason.word == "DoesNotExist" and created is not None and evidence.certificate is None:
+        outcomes.append(Outcome("issue_seconds", "", max(0.0, (evidence.now - created).total_seconds())))
+    if reason.word == "NearExpiry" and evidence.schedule is not None:
+        lateness = (evidence.now - evidence.schedule.renewal).total_seconds()
+        outcomes.append(Outcome("renewal_lateness_seconds", "", max(0.0, lateness)))
+    return tuple(outcomes)
+
+
+def _kept_key(snapshot: IdentitySnapshot, evidence: Evidence) -> keys.PublicKey | None:
+    """With keyRotation Never, the present key is certified again; for that its public half is enough."""
+    spec, certificate = snapshot.resource.spec, evidence.certificate
+    if isinstance(spec, SpecError) or spec.certificate.key_rotation == "Always" or certificate is None:
+        return None
+    if not certificate.key_matches or certificate.key_algorithm != evidence.wanted.key_algorithm:
+        return None
+    return certificate.chain()[0].public_key()  # type: ignore[return-value]
+
+
+def _self_check(leaf: Any, profile: profiles.LeafProfile, view: TrustDomainView, now: datetime) -> None:
+    """Nothing is written that would not verify: right ID, right key, a chain to the bundle that goes with it."""
+    assert view.active is not None
+    assert view.bundle is not None
+    try:
+        profiles.verify_chain((leaf, *view.active.intermediates), view.bundle.roots, now)
+    except profiles.ChainError as error:
+        raise SelfCheckFailed(f"a new certificate does not verify: {error}") from None
+    if profiles.parsed_id(leaf) != profile.spiffe_id or leaf.public_key() != profile.public_key:
+        raise SelfCheckFailed("a new certificate does not certify what was asked for")
+
+
+def _bundle_data(bundle: TrustBundle) -> dict[str, bytes]:
+    return {secrets.AUTHORITIES: bundle.pem.encode(), secrets.SPIFFE_BUNDLE: bundle.document.encode()}
+
+
+def _manifest(
+    snapshot: IdentitySnapshot, bundle: TrustBundle, data: dict[str, bytes], annotations: dict[str, str]
+) -> dict[str, Any]:
+    resource = snapshot.resource
+    assert isinstance(resource.spec, ServiceIdentitySpec)
+    template, observed = resource.spec.secret, snapshot.secret
+    owner = owner_reference(resource)
+    owners = [dict(one) for one in observed.meta.owners if one.get("uid") != resource.meta.uid] if observed else []
+    if resource.spec.deletion_policy == "Delete":
+        owners.append(owner)
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": {
+            "name": secret_name(resource),
+            "namespace": resource.meta.namespace,
+            "labels": {
+                **template.labels,
+                naming.MANAGED_BY: naming.OPERATOR,
+                naming.COMPONENT: naming.COMPONENT_SVID,
+                naming.IDENTITY: resource.meta.name,
+            },
+            "annotations": {
+                **template.annotations,
+                naming.BUNDLE_SEQUENCE: str(bundle.sequence),
+                **annotations,
+            },
+            "ownerReferences": owners or None,
+        },
+        "data": {key: secrets.encode(value) for key, value in data.items()},
+    }
+
+
+def _keep(snapshot: IdentitySnapshot, evidence: Evidence, blocked: Reason | None, now: datetime) -> Plan:
+    """The certificate stays: keep what surrounds it true, and the status with it."""
+    view, secret, certificate = snapshot.trust_domain, snapshot.secret, evidence.certificate
+    assert view is not None
+    applies: tuple[Apply, ...] = ()
+    if secret is not None and view.bundle is not None:
+        sequence = secret.meta.annotations.get(naming.BUNDLE_SEQUENCE)
+        manifest = _manifest(snapshot, view.bundle, _bundle_data(view.bundle), {})
+        applies = (Apply(manifest, repairs=sequence == str(view.bundle.sequence)),)
+    unusable = renewal.first(renewal.UNUSABLE, evidence)
+    standing = Standing(
+        evidence.wanted.spiffe_id,
+        certificate,
+        evidence.schedule,
+        _revision(secret),
+        _authority_id(snapshot, certificate),
+        blocked,
+        unusable=unusable,
+        cut_short=certificate is not None
+        and evidence.issuer is not None
+        and certificate.not_after == evidence.issuer.not_after,
+    )
+    status = status_of(snapshot.resource, standing, secret_name(snapshot.resource), now)
+    wake = None
+    if certificate is not None and evidence.schedule is not None:
+        wake = _wake(evidence.schedule, certificate.not_after, evidence.wanted, now)
+    return Plan(
+        applies=applies,
+        deletes=_stale(snapshot) if secret is not None and unusable is None else (),
+        status=status,
+        events=events_of(snapshot.resource, status),
+        requeue_at=wake,
+    )
+
+
+def _authority_id(snapshot: IdentitySnapshot, certificate: secrets.CertificateFacts | None) -> str | None:
+    view = snapshot.trust_domain
+    if certificate is None or view is None or view.active is None:
+        return None
+    active = view.active
+    return active.id if profiles.subject_key_id(active.certificate) == certificate.issuer_key_id else None
+
+
+def _refusal(snapshot: IdentitySnapshot, refused: Reason, now: datetime) -> Plan:
+    standing = Standing(None, None, None, 0, None, refused, unusable=refused)
+    status = status_of(snapshot.resource, standing, secret_name(snapshot.resource), now)
+    foreign = refused.word == "SecretConflict" and snapshot.secret is not None
+    ref = Ref("Secret", snapshot.resource.meta.namespace, secret_name(snapshot.resource))
+    return Plan(
+        status=status,
+        events=events_of(snapshot.resource, status),
+        refresh=(ref,) if foreign else (),
+        requeue_at=now + REFRESH if foreign else None,
+    )
+
+
+def _stale(snapshot: IdentitySnapshot) -> tuple[Delete, ...]:
+    """Secrets under an earlier name go once the new one is there, unless the user wants Secrets retained."""
+    spec = snapshot.resource.spec
+    if isinstance(spec, SpecError) or spec.deletion_policy == "Retain":
+        return ()
+    return tuple(Delete(stale.meta.ref, stale.meta.uid) for stale in snapshot.stale_secrets)
+
+
+def _wake(due: Schedule, not_after: datetime, wanted: Wanted, now: datetime) -> datetime | None:
+    moments = [due.renewal, due.threshold, not_after]
+    if wanted.rotation_requested_at is not None:
+        moments.append(wanted.rotation_requested_at)
+    return min((moment for moment in moments if moment > now), default=None)

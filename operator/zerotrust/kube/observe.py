@@ -1,0 +1,45 @@
+"""From the API server's bodies to what the cache keeps; on the way, authority keys go into the key ring and nowhere else."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from zerotrust.common import observed
+from zerotrust.identity.resource import ServiceIdentitySpec
+from zerotrust.pki import keys, secret
+from zerotrust.trustdomain.authority import KeyRing, NotSignable
+from zerotrust.trustdomain.resource import TrustDomainSpec
+
+logger = logging.getLogger(__name__)
+
+Body = Mapping[str, Any]
+
+
+class Observer:
+    """Reduces objects; the only code that sees whole Secrets."""
+
+    def __init__(self, operator_namespace: str, key_ring: KeyRing) -> None:
+        self._namespace, self._key_ring = operator_namespace, key_ring
+        self._kinds: dict[str, Callable[[Body], Any]] = {
+            "Secret": self._secret,
+            "ConfigMap": observed.config_map,
+            "Namespace": lambda body: observed.plain("Namespace", body),
+            "ServiceAccount": lambda body: observed.plain("ServiceAccount", body),
+            "TrustDomain": lambda body: observed.custom_resource("TrustDomain", TrustDomainSpec, body),
+            "ServiceIdentity": lambda body: observed.custom_resource("ServiceIdentity", ServiceIdentitySpec, body),
+        }
+
+    def __call__(self, kind: str, body: Body) -> Any:
+        """Return the trimmed object."""
+        return self._kinds[kind](body)
+
+    def _secret(self, body: Body) -> secret.ObservedSecret:
+        reduced = secret.observe(body)
+        facts = reduced.certificate
+        if reduced.meta.namespace == self._namespace and facts is not None and facts.signs and facts.key_matches:
+            try:
+                key = keys.from_pem(secret.value_of(body, secret.PRIVATE_KEY))
+                self._key_ring.load(facts.chain()[0], key)
+            except (keys.UnreadableKey, NotSignable):
+                logger.warning("authority key not usable", extra={"object": str(reduced.meta.ref)})
+        return reduced

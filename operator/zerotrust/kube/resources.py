@@ -1,0 +1,47 @@
+"""Where each kind lives in the Kubernetes API."""
+
+from dataclasses import dataclass
+
+from zerotrust.common import naming
+from zerotrust.common.naming import Ref
+
+
+@dataclass(frozen=True)
+class ResourceType:
+    """One resource of the API; `selector` limits what is watched, on the server's side."""
+
+    kind: str
+    group: str
+    version: str
+    plural: str
+    namespaced: bool
+    selector: str = ""
+
+    @property
+    def prefix(self) -> str:
+        """Path of the API version."""
+        return f"/apis/{self.group}/{self.version}" if self.group else f"/api/{self.version}"
+
+    def collection(self, namespace: str = "") -> str:
+        """Path of the collection, of one namespace or of the whole cluster."""
+        middle = f"/namespaces/{namespace}" if namespace else ""
+        return f"{self.prefix}{middle}/{self.plural}"
+
+    def path(self, ref: Ref) -> str:
+        """Path of one object."""
+        return f"{self.collection(ref.namespace)}/{ref.name}"
+
+
+TRUST_DOMAINS = ResourceType("TrustDomain", naming.GROUP, naming.VERSION, "trustdomains", namespaced=False)
+SERVICE_IDENTITIES = ResourceType("ServiceIdentity", naming.GROUP, naming.VERSION, "serviceidentities", namespaced=True)
+NAMESPACES = ResourceType("Namespace", "", "v1", "namespaces", namespaced=False)
+SERVICE_ACCOUNTS = ResourceType("ServiceAccount", "", "v1", "serviceaccounts", namespaced=True)
+# Only what carries our label is watched: a cluster's other Secrets and ConfigMaps are none of our business.
+SECRETS = ResourceType("Secret", "", "v1", "secrets", namespaced=True, selector=naming.MANAGED_SELECTOR)
+CONFIG_MAPS = ResourceType("ConfigMap", "", "v1", "configmaps", namespaced=True, selector=naming.MANAGED_SELECTOR)
+EVENTS = ResourceType("Event", "events.k8s.io", "v1", "events", namespaced=True)
+LEASES = ResourceType("Lease", "coordination.k8s.io", "v1", "leases", namespaced=True)
+
+# Dependencies come before what depends on them, so that the first reconcile already sees everything.
+WATCHED = (NAMESPACES, SERVICE_ACCOUNTS, SECRETS, CONFIG_MAPS, TRUST_DOMAINS, SERVICE_IDENTITIES)
+BY_KIND = {resource.kind: resource for resource in (*WATCHED, EVENTS, LEASES)}

@@ -1,0 +1,222 @@
+"""Keeps the cache true: our own paged LIST first, then kopf's watch, and a comparison whenever kopf has listed again.
+
+The only module that imports kopf, and of kopf only events, login and settings. kopf re-lists after a 410 without telling which
+objects are gone; an object kept by mistake is a security bug here, so each re-list is followed by an authoritative comparison
+(metadata only), and one is made every few minutes in any case.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import kopf
+from kubernetes.aio.client import Configuration
+
+from zerotrust.common import naming
+from zerotrust.common.naming import Ref
+from zerotrust.common.observed import meta_of
+from zerotrust.engine.cache import Cache
+from zerotrust.engine.clock import Clock
+from zerotrust.engine.scheduler import Scheduler
+from zerotrust.kube.client import Client
+from zerotrust.kube.errors import Gone, KubeError, NotFound
+from zerotrust.kube.resources import WATCHED, ResourceType
+from zerotrust.telemetry.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+Observe = Callable[[str, Mapping[str, Any]], Any]
+
+SETTLE = timedelta(seconds=2)
+COMPARE_EVERY = timedelta(minutes=5)
+RETRY = timedelta(seconds=10)
+
+
+class WatchEnded(RuntimeError):
+    """kopf has stopped watching; the process must be restarted, which is cheap and writes nothing."""
+
+
+class Watch:
+    """The read side of the controller."""
+
+    def __init__(
+        self,
+        client: Client,
+        cache: Cache,
+        observe: Observe,
+        clock: Clock,
+        metrics: Metrics,
+        resources: Iterable[ResourceType] = WATCHED,
+    ) -> None:
+        self._client, self._cache, self._observe = client, cache, observe
+        self._clock, self._metrics = clock, metrics
+        self._resources = {resource.kind: resource for resource in resources}
+        self._due: asyncio.Queue[str] = asyncio.Queue()
+        self._comparisons = Scheduler(clock, lambda kind: self._due.put_nowait(str(kind)))
+        self.watching = asyncio.Event()
+
+    async def fill(self) -> None:
+        """List every kind into the cache; waits for CRDs that are not installed yet."""
+        for resource in self._resources.values():
+            said = False
+            while True:
+                try:
+                    await self._fill(resource)
+                    break
+                except Gone:
+                    continue
+                except NotFound:
+                    if not said:
+                        logger.warning("%s are not served yet: apply crds/ to the cluster", resource.plural)
+                        said = True
+                    await asyncio.sleep(2)
+                except KubeError as error:
+                    logger.warning("cannot list %s, trying again: %s", resource.plural, error)
+                    await asyncio.sleep(2)
+
+    async def _fill(self, resource: ResourceType) -> None:
+        async for page, _ in self._client.list(resource):
+            for body in page:
+                self._cache.put(self._observe(resource.kind, body))
+            await asyncio.sleep(0)
+
+    async def run(self, configuration: Configuration) -> None:
+        """Watch until cancelled; WatchEnded when kopf gives up."""
+        for kind in self._resources:
+            self._comparisons.no_later_than(kind, self._clock.now() + COMPARE_EVERY)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._comparisons.run(), name="comparison-timer")
+            tasks.create_task(self._compare_when_due(), name="comparisons")
+            tasks.create_task(self._run_kopf(configuration), name="kopf")
+
+    async def _run_kopf(self, configuration: Configuration) -> None:
+        registry = kopf.OperatorRegistry()
+        kopf.on.login(registry=registry, id="login")(_login(configuration, self._client))
+        kopf.on.startup(registry=registry, id="started")(self._started)
+        for resource in self._resources.values():
+            handler = self._handler(resource)
+            kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id="cache")(handler)
+        try:
+            await kopf.operator(registry=registry, settings=_settings(self._resources.values()), clusterwide=True)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            raise WatchEnded(f"the watch has ended: {type(error).__name__}") from error
+        raise WatchEnded("the watch has ended")
+
+    async def _started(self, **_: Any) -> None:
+        self.watching.set()
+
+    def _handler(self, resource: ResourceType) -> Callable[..., Any]:
+        kind = resource.kind
+
+        async def handle(event: Mapping[str, Any], **_: Any) -> None:
+            self.take(kind, event["type"], event["object"])
+
+        return handle
+
+    def take(self, kind: str, what: str | None, body: Mapping[str, Any]) -> None:
+        """Take in one event; `what` is None for an object that kopf has listed."""
+        metadata = body["metadata"]
+        ref = Ref(kind, metadata.get("namespace", ""), metadata["name"])
+        if what is None:
+            self._comparisons.set(kind, self._clock.now() + SETTLE)
+        if what == "DELETED":
+            self._cache.drop(ref, metadata.get("resourceVersion", ""))
+            return
+        known = self._cache.get(ref)
+        if known is None or known.meta.resource_version != metadata.get("resourceVersion"):
+            self._cache.put(self._observe(kind, body))
+
+    async def _compare_when_due(self) -> None:
+        while True:
+            kind = await self._due.get()
+            try:
+                await self.compare(kind)
+            except KubeError as error:
+                logger.warning("comparison of %s failed: %s", kind, error)
+                self._comparisons.set(kind, self._clock.now() + RETRY)
+            else:
+                self._comparisons.no_later_than(kind, self._clock.now() + COMPARE_EVERY)
+
+    async def compare(self, kind: str) -> None:
+        """Compare the cache with an authoritative list: drop what is gone, read what is newer."""
+        resource = self._resources[kind]
+        seen: dict[Ref, int] = {}
+        version = ""
+        async for page, version in self._client.list(resource, metadata_only=True):
+            for body in page:
+                meta = meta_of(kind, body)
+                seen[meta.ref] = int(meta.resource_version)
+            await asyncio.sleep(0)
+        gone = 0
+        for ref in self._cache.refs(kind):
+            known = self._cache.get(ref)
+            if known is None or ref in seen or not _selected(resource, known.meta.labels):
+                continue
+            if int(known.meta.resource_version) <= int(version):
+                gone += self._cache.drop(ref, version) is not None
+        changed = 0
+        for ref, newest in seen.items():
+            known = self._cache.get(ref)
+            if known is None or int(known.meta.resource_version) < newest:
+                changed += await self._read(ref)
+        self._metrics.compared(kind, (("deleted", gone), ("changed", changed)))
+        if gone or changed:
+            logger.info(
+                "comparison of %s found %d deletions and %d changes that the watch had not told", kind, gone, changed
+            )
+
+    async def _read(self, ref: Ref) -> bool:
+        try:
+            body = await self._client.get(ref)
+        except NotFound:
+            return False
+        return self._cache.put(self._observe(ref.kind, body)) is not None
+
+
+def _selected(resource: ResourceType, labels: Mapping[str, str]) -> bool:
+    return not resource.selector or labels.get(naming.MANAGED_BY) == naming.OPERATOR
+
+
+def _login(configuration: Configuration, client: Client) -> Callable[..., Any]:
+    async def login(**_: Any) -> kopf.ConnectionInfo:
+        """Give kopf the same credentials as our own client; asked again whenever they are refused."""
+        scheme, _, token = (await client.authorization() or "").partition(" ")
+        return kopf.ConnectionInfo(
+            server=configuration.host,
+            ca_path=configuration.ssl_ca_cert,
+            ca_data=configuration.ca_cert_data,
+            insecure=not configuration.verify_ssl,
+            certificate_path=configuration.cert_file,
+            private_key_path=configuration.key_file,
+            scheme=scheme or None,
+            token=token or None,
+        )
+
+    return login
+
+
+def _settings(resources: Iterable[ResourceType]) -> kopf.OperatorSettings:
+    """kopf in its narrow shape; the reasons are in docs/adr/0002."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    settings.queueing.worker_limit = None
+    settings.queueing.idle_timeout = 0.5
+    settings.watching.chunk_size = 500
+    settings.watching.initial_streaming = False
+    settings.watching.server_timeout = 300
+    settings.networking.request_timeout = 30
+    settings.networking.connect_timeout = 5
+    settings.networking.enforce_retry_after = True
+    settings.networking.error_backoffs = (1, 2, 4)
+    settings.persistence.finalizer = f"{naming.GROUP}/unused"
+    settings.process.ultimate_exiting_timeout = 25
+    for resource in resources:
+        if resource.selector:
+            key = (resource.group, resource.version, resource.plural)
+            settings.watching.label_selectors[key] = resource.selector
+    return settings
