@@ -74,7 +74,7 @@ class Controller:
         self.engine = Engine(
             self.cache,
             (
-                TrustDomainController(self.cache, domains, key_ring, entropy, lambda: self._client.skew),
+                TrustDomainController(self.cache, domains, entropy, lambda: self._client.skew),
                 TrustBundleController(self.cache, domains),
                 IdentityController(self.cache, domains, key_ring, entropy),
             ),

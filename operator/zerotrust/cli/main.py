@@ -1,7 +1,6 @@
 """The command line: `zerotrust …`."""
 
 import asyncio
-import sys
 from typing import get_args
 
 import click
@@ -75,7 +74,3 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[str]:
 def main() -> None:
     """Entry point of the `zerotrust` script."""
     zerotrust(prog_name="zerotrust")
-
-
-if __name__ == "__main__":
-    sys.exit(main())

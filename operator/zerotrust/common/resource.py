@@ -4,16 +4,18 @@ From a model come the CRD's schema, its CEL rules, the reference page, and the p
 commands use. A rule is written once, with its CEL text and the same check in Python side by side.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any, ClassVar, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PlainSerializer,
     ValidationError,
@@ -21,10 +23,11 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from zerotrust.common import durations, times
 from zerotrust.common.errors import SpecError
+from zerotrust.common.merge import without_nulls
 
 
 @dataclass(frozen=True)
@@ -51,9 +54,23 @@ class Resource(BaseModel):
     """A frozen object of the API; unknown fields are refused, because a typo must never widen anything."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
+        frozen=True,
+        extra="forbid",
+        strict=True,  # the API server reads neither "443" as a number nor "yes" as a boolean
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
     )
     rules: ClassVar[tuple[Rule, ...]] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, body: Any) -> Any:
+        """Drop the nulls of known fields like the API server, for which `duration:` with nothing after it is unset."""
+        if not isinstance(body, Mapping):
+            return body
+        known = {field.alias for field in cls.model_fields.values()}
+        return {key: value for key, value in body.items() if value is not None or key not in known}
 
     @model_validator(mode="after")
     def _keeps_its_rules(self) -> Self:
@@ -74,14 +91,27 @@ class Resource(BaseModel):
         return described
 
 
-@dataclass(frozen=True)
-class _DurationType:
-    """A duration between two bounds; in the schema a string with a pattern and a CEL rule."""
+# Go counts nanoseconds and Python microseconds: with three decimals of any unit both read exactly the same duration.
+DURATION = r"^([0-9]+(\.[0-9]{1,3})?(ms|s|m|h))+$"
+_DURATION = re.compile(DURATION)
 
-    minimum: timedelta
-    maximum: timedelta
+# The API server takes any two digits for the parts of an offset, and a year 0, which Python has not. Year 9999 must stay:
+# it is how a certificate says that it never expires (RFC 5280 §4.1.2.5).
+TIMESTAMP = (
+    r"^[1-9][0-9]{3}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
+_TIMESTAMP = re.compile(TIMESTAMP)
+
+
+@dataclass(frozen=True)
+class Between:
+    """Makes a `timedelta` a duration in Go syntax between two bounds: `Annotated[timedelta, Between("1h", "24h")]`."""
+
+    shortest: str
+    longest: str
 
     def read(self, value: Any) -> timedelta:
+        """Read a duration; the error says what to write."""
         if isinstance(value, timedelta):
             duration = value
         elif isinstance(value, str):
@@ -89,58 +119,72 @@ class _DurationType:
                 duration = durations.parse(value)
             except ValueError as error:
                 raise _rule_broken(str(error)) from None
+            if not _DURATION.fullmatch(value):
+                raise _rule_broken("must have at most three decimals and nothing after the unit, for example 1.5h")
         else:
             raise _rule_broken("must be a duration in quotes, for example 24h")
-        if not self.minimum <= duration <= self.maximum:
+        if not durations.parse(self.shortest) <= duration <= durations.parse(self.longest):
             raise _rule_broken(self.message)
         return duration
 
     @property
     def message(self) -> str:
-        return f"must be between {durations.render(self.minimum)} and {durations.render(self.maximum)}"
+        """What a user is told."""
+        return f"must be between {self.shortest} and {self.longest}"
+
+    def __get_pydantic_core_schema__(self, _source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:
+        serialization = core_schema.plain_serializer_function_ser_schema(durations.render)
+        return core_schema.no_info_plain_validator_function(self.read, serialization=serialization)
 
     def __get_pydantic_json_schema__(self, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        low, high = durations.render(self.minimum), durations.render(self.maximum)
+        pattern = DURATION.replace("\\", "\\\\")
         return {
             "type": "string",
-            "pattern": durations.PATTERN,
+            "pattern": DURATION,
             "maxLength": durations.MAX_LENGTH,
             "x-kubernetes-validations": [
                 {
-                    "rule": f"!self.matches('{durations.PATTERN.replace(chr(92), chr(92) * 2)}') || "
-                    f"(duration(self) >= duration('{low}') && duration(self) <= duration('{high}'))",
+                    "rule": f"!self.matches('{pattern}') ||"
+                    f" (duration(self) >= duration('{self.shortest}') && duration(self) <= duration('{self.longest}'))",
                     "message": self.message,
                 }
             ],
         }
 
 
-def duration_between(minimum: str, maximum: str) -> Any:
-    """Return the annotated type of a duration field with these bounds (Go syntax)."""
-    kind = _DurationType(durations.parse(minimum), durations.parse(maximum))
-    return Annotated[timedelta, BeforeValidator(kind.read), PlainSerializer(durations.render), kind]
-
-
 class _TimestampSchema:
     def __get_pydantic_json_schema__(self, _schema: CoreSchema, _handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"type": "string", "format": "date-time", "pattern": times.PATTERN, "maxLength": 64}
+        return {"type": "string", "format": "date-time", "pattern": TIMESTAMP, "maxLength": 64}
 
 
 def _read_time(value: Any) -> datetime:
-    if isinstance(value, datetime):
+    if isinstance(value, datetime) and value.tzinfo is not None:
         return value
     if not isinstance(value, str):
         raise _rule_broken("must be an RFC 3339 time in quotes, for example 2026-12-31T00:00:00Z")
     try:
-        return times.parse(value)
+        moment = times.parse(value)
     except ValueError as error:
         raise _rule_broken(str(error)) from None
+    if not _TIMESTAMP.fullmatch(value):
+        raise _rule_broken("must be a time between the years 1000 and 9999, for example 2026-12-31T00:00:00Z")
+    return moment
 
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):  # to Python, and so to a Literal, 1 is True
+        raise _rule_broken("must be true")
+    return value
+
+
+OnlyTrue = Annotated[Literal[True], BeforeValidator(_boolean)]
+AsMap = BeforeValidator(without_nulls)
+"""Reads a map of strings like the API server, which drops the keys whose value is null."""
 
 Timestamp = Annotated[datetime, BeforeValidator(_read_time), PlainSerializer(times.render), _TimestampSchema()]
 
 LABEL_VALUE = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
-LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 
@@ -156,7 +200,7 @@ Model = TypeVar("Model", bound=Resource)
 def parse(model: type[Model], body: Mapping[str, Any], path: str) -> Model:
     """Return `body` as the model; a SpecError names the first field that cannot be used, below `path`."""
     try:
-        return model.model_validate(body)
+        return model.model_validate(body, by_alias=True, by_name=False)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise SpecError(_path(path, first["loc"]), _sentence(first)) from None

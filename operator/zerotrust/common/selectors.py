@@ -5,10 +5,10 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from zerotrust.common.resource import LABEL_KEY, AccountName, DnsLabel, LabelValue, Resource, Rule
+from zerotrust.common.resource import LABEL_KEY, AccountName, AsMap, DnsLabel, LabelValue, Resource, Rule
 
 LabelKey = Annotated[str, Field(min_length=1, max_length=317, pattern=LABEL_KEY)]
-Labels = Annotated[dict[str, LabelValue], Field(max_length=16)]
+Labels = Annotated[dict[str, LabelValue], Field(max_length=16), AsMap]
 
 
 class LabelExpression(Resource):

@@ -126,7 +126,7 @@ class IdentityController:
     def failed(self, snapshot: IdentitySnapshot, failure: Failure, now: datetime) -> Plan:
         """Tell in the status that writing does not succeed."""
         told = reconcile.Failure(failure.message, failure.attempts, failure.next_attempt)
-        return reconcile.failed(snapshot, told, now, self._signer)
+        return reconcile.failed(snapshot, told, now)
 
     def priority(self, ref: Ref) -> float:
         """What has no certificate comes first, then what expires first (seconds since 1970)."""

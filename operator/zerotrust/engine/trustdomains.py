@@ -16,7 +16,7 @@ from zerotrust.identity.resource import ServiceIdentitySpec
 from zerotrust.pki.keys import is_slow
 from zerotrust.pki.secret import RECORD, ObservedSecret
 from zerotrust.trustdomain import reconcile
-from zerotrust.trustdomain.authority import Entropy, Record, RecordUnreadable, Signer
+from zerotrust.trustdomain.authority import Entropy, Record, RecordUnreadable
 from zerotrust.trustdomain.reconcile import BundleSnapshot, BundleTargets, TrustDomainSnapshot
 from zerotrust.trustdomain.resource import TrustDomainSpec
 
@@ -120,6 +120,7 @@ def _view(domain: Domain, secret: ObservedSecret | None) -> TrustDomainView:
         domain.spec,
         record.active if record else None,
         record.bundle() if record else None,
+        domain.meta.created,
     )
 
 
@@ -132,12 +133,11 @@ class TrustDomainController:
         self,
         cache: Cache,
         domains: TrustDomains,
-        signer: Signer,
         entropy: Entropy,
         skew: Callable[[], timedelta | None],
     ) -> None:
         self._cache, self._domains = cache, domains
-        self._signer, self._entropy, self._skew = signer, entropy, skew
+        self._entropy, self._skew = entropy, skew
 
     def touched_by(self, change: Change) -> Iterable[Touched]:
         """Which TrustDomains a change makes due; counts may lag by seconds, so that a wave of identities is one write."""
@@ -222,7 +222,7 @@ class TrustDomainController:
 
     def reconcile(self, snapshot: TrustDomainSnapshot, now: datetime) -> Plan:
         """Decide; pure."""
-        return reconcile.reconcile(snapshot, now, self._signer, self._entropy)
+        return reconcile.reconcile(snapshot, now, self._entropy)
 
     def failed(self, snapshot: TrustDomainSnapshot, failure: Failure, now: datetime) -> Plan:
         """Tell in the conditions that writing does not succeed."""

@@ -94,7 +94,8 @@ class Backoff(Generic[Key]):
     def next(self, key: Key) -> timedelta:
         """Note a failure and return how long to wait: between a tenth and all of the doubling bound."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        bound = min(self._longest, self._base * 2 ** min(failures - 1, 32))
+        doubled: timedelta = self._base * (1 << min(failures - 1, 24))
+        bound = min(self._longest, doubled)
         return bound * self._random.uniform(0.1, 1.0)
 
     def forget(self, key: Key) -> None:

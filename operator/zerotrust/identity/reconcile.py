@@ -24,6 +24,7 @@ from zerotrust.trustdomain.reconcile import owner_reference
 from zerotrust.trustdomain.resource import TrustDomainSpec
 
 REFRESH = timedelta(minutes=1)
+PATIENCE = timedelta(seconds=5)
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class TrustDomainView:
     spec: TrustDomainSpec | SpecError
     active: Authority | None
     bundle: TrustBundle | None
+    created: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,9 @@ def reconcile(snapshot: IdentitySnapshot, now: datetime, signer: Signer, entropy
         return _refusal(snapshot, refused, now)
     view = snapshot.trust_domain
     assert view is not None
-    evidence = _evidence(snapshot, wanted, view, signer, now)
+    evidence = _evidence(snapshot, wanted, view, now)
+    if evidence.issuer is None and _is_starting(snapshot, view, now):
+        return Plan(requeue_at=now + PATIENCE)
     reason = renewal.first(renewal.ISSUE, evidence)
     blocked = _blocked(snapshot, view, evidence, now) if reason is not None else None
     if reason is not None and blocked is None:
@@ -103,13 +107,13 @@ def reconcile(snapshot: IdentitySnapshot, now: datetime, signer: Signer, entropy
     return _keep(snapshot, evidence, blocked, now)
 
 
-def failed(snapshot: IdentitySnapshot, failure: Failure, now: datetime, signer: Signer) -> Plan:
+def failed(snapshot: IdentitySnapshot, failure: Failure, now: datetime) -> Plan:
     """Return the status that tells of failing writes, judged by what is really there."""
     wanted = _wanted(snapshot)
     view = snapshot.trust_domain
     if snapshot.resource.meta.deleting or isinstance(wanted, Reason) or view is None or _refused(snapshot):
         return Plan()
-    evidence = _evidence(snapshot, wanted, view, signer, now)
+    evidence = _evidence(snapshot, wanted, view, now)
     blocked = Reason("WriteFailed", failure.message)
     plan = _keep(snapshot, evidence, blocked, now)
     status = {
@@ -242,9 +246,7 @@ def _annotated_rotation(resource: CustomResource[ServiceIdentitySpec]) -> dateti
     return times.parse_or_none(resource.meta.annotations.get(naming.ROTATE_REQUESTED))
 
 
-def _evidence(
-    snapshot: IdentitySnapshot, wanted: Wanted, view: TrustDomainView, signer: Signer, now: datetime
-) -> Evidence:
+def _evidence(snapshot: IdentitySnapshot, wanted: Wanted, view: TrustDomainView, now: datetime) -> Evidence:
     secret = snapshot.secret
     certificate = secret.certificate if secret is not None else None
     due = None
@@ -258,6 +260,11 @@ def _evidence(
     return Evidence(
         wanted, certificate, secret.problem if secret else "", issuer, due, times.parse_or_none(handled), now
     )
+
+
+def _is_starting(snapshot: IdentitySnapshot, view: TrustDomainView, now: datetime) -> bool:
+    """A TrustDomain created a moment ago has no authority yet; that is not worth a status write and a warning."""
+    return view.created is not None and now - view.created < PATIENCE and snapshot.secret is None
 
 
 def _revision(secret: ObservedSecret | None) -> int:

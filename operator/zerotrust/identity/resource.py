@@ -1,6 +1,7 @@
 """ServiceIdentity: this ServiceAccount is a workload identity. The CRD is generated from these models."""
 
 import re
+from datetime import timedelta
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -9,12 +10,14 @@ from zerotrust.common.kind import Column, Kind, age_column, ready_column, reason
 from zerotrust.common.naming import MANAGED_BY
 from zerotrust.common.resource import (
     AccountName,
+    AsMap,
+    Between,
     LabelValue,
+    OnlyTrue,
     Resource,
     Rule,
     SubdomainName,
     Timestamp,
-    duration_between,
 )
 from zerotrust.common.selectors import LabelSelector, Port, WorkloadReference
 from zerotrust.common.status import Conditions, conditions_field
@@ -22,7 +25,7 @@ from zerotrust.pki.keys import KeyAlgorithm
 from zerotrust.trustdomain.resource import MAX_NAME as MAX_TRUST_DOMAIN
 from zerotrust.trustdomain.resource import Cidr, LeafDuration
 
-RenewBefore = duration_between("10s", "8760h")
+RenewBefore = Annotated[timedelta, Between("10s", "8760h")]
 DnsName = Annotated[
     str,
     Field(
@@ -81,10 +84,10 @@ class SecretTemplate(Resource):
     """The Secret that holds the SVID."""
 
     name: SubdomainName | None = Field(default=None, description="Name of the Secret; default: <name>-svid.")
-    labels: Annotated[dict[str, LabelValue], Field(max_length=16)] = Field(
+    labels: Annotated[dict[str, LabelValue], Field(max_length=16), AsMap] = Field(
         default={}, description="Further labels of the Secret."
     )
-    annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=16)] = Field(
+    annotations: Annotated[dict[str, Annotated[str, Field(max_length=4096)]], Field(max_length=16), AsMap] = Field(
         default={}, description="Further annotations of the Secret."
     )
     formats: list[Literal["PKCS12"]] = Field(default=[], max_length=1, description="Further formats beside PEM.")
@@ -135,7 +138,7 @@ class EgressRule(Resource):
 
     cidr: Cidr | None = Field(default=None, description="An address range.")
     pods: PodPeer | None = Field(default=None, description="Pods without an identity.")
-    kubernetes_api: Literal[True] | None = Field(
+    kubernetes_api: OnlyTrue | None = Field(
         default=None, alias="kubernetesAPI", description="The Kubernetes API server; the only value is true."
     )
     ports: Annotated[list[Port], Field(max_length=16)] | None = Field(

@@ -48,9 +48,11 @@ async def load_configuration(kubeconfig: str | None = None, context: str | None 
     try:
         if kubeconfig is None and context is None:
             with suppress(config.ConfigException):
-                config.load_incluster_config(client_configuration=configuration)
+                config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
                 return configuration
-        await config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=configuration)
+        await config.load_kube_config(  # type: ignore[no-untyped-call]
+            config_file=kubeconfig, context=context, client_configuration=configuration
+        )
     except config.ConfigException as error:
         raise NoCluster(
             f"no cluster to talk to: {error}; set KUBECONFIG or run inside a cluster with a ServiceAccount"
@@ -154,7 +156,7 @@ class Client:
                 if error.retry_after is not None:
                     pause = max(pause, error.retry_after.total_seconds())
                 await asyncio.sleep(min(pause, 30.0))
-        raise AssertionError("the loop above returns or raises")
+        raise AssertionError("unreachable")
 
     async def _write(self, method: str, kind: str, path: str, body: Mapping[str, Any], what: str) -> Body:
         headers = {"Content-Type": MERGE_PATCH} if method == "PATCH" else None
@@ -205,17 +207,10 @@ class Client:
 
     async def authorization(self) -> str | None:
         """The Authorization header, refreshed by the configuration's own hook (in-cluster tokens, exec plugins)."""
-        hook = self._configuration.refresh_api_key_hook
-        if hook is not None:
-            refreshed = hook(self._configuration)
-            if asyncio.iscoroutine(refreshed):
-                await refreshed
         for name in ("BearerToken", "authorization"):
-            value = self._configuration.get_api_key_with_prefix(name)
-            if asyncio.iscoroutine(value):
-                value = await value
+            value = await self._configuration.get_api_key_with_prefix(name)
             if value:
-                return str(value)
+                return value
         return None
 
     def _note_clock(self, response: aiohttp.ClientResponse) -> None:

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 DURATION = timedelta(seconds=15)
 RENEW_WITHIN = timedelta(seconds=10)
-INTERVAL = 3.0
+INTERVAL = 4.0
 
 
 class LeadershipLost(ZerotrustError):

@@ -68,8 +68,9 @@ def content_hash(roots: tuple[x509.Certificate, ...], refresh_hint: int) -> str:
 def _entry(root: x509.Certificate) -> dict[str, Any]:
     public_key = root.public_key()
     pem = public_key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    kind = "EC" if isinstance(public_key, ec.EllipticCurvePublicKey) else "RSA"
-    entry = dict(jwk.import_key(pem, kind).as_dict(private=False))
+    elliptic = isinstance(public_key, ec.EllipticCurvePublicKey)
+    key = jwk.import_key(pem, "EC") if elliptic else jwk.import_key(pem, "RSA")
+    entry = dict(key.as_dict(private=False))
     entry.pop("kid", None)  # X15: an x509-svid entry has none
     der = root.public_bytes(serialization.Encoding.DER)
     return {**entry, "use": "x509-svid", "x5c": [base64.b64encode(der).decode("ascii")]}

@@ -19,7 +19,7 @@ from zerotrust.pki import x509 as profiles
 from zerotrust.pki.keys import to_pkcs8
 from zerotrust.pki.secret import ObservedSecret
 from zerotrust.trustdomain import authority as authorities
-from zerotrust.trustdomain.authority import Authority, Entropy, Record, RecordUnreadable, Signer
+from zerotrust.trustdomain.authority import Authority, Entropy, Record, RecordUnreadable
 from zerotrust.trustdomain.bundle import PEM_KEY, SPIFFE_KEY, TrustBundle
 from zerotrust.trustdomain.resource import TrustDomainSpec
 
@@ -73,7 +73,7 @@ class _Step:
     refresh: tuple[Ref, ...] = ()
 
 
-def reconcile(snapshot: TrustDomainSnapshot, now: datetime, signer: Signer, entropy: Entropy) -> Plan:
+def reconcile(snapshot: TrustDomainSnapshot, now: datetime, entropy: Entropy) -> Plan:
     """Return what to do for a TrustDomain; the authority's Secret comes before the record that names it."""
     resource = snapshot.resource
     if resource.meta.deleting:
@@ -89,7 +89,7 @@ def reconcile(snapshot: TrustDomainSnapshot, now: datetime, signer: Signer, entr
         )
     spec = resource.spec
     step = _authority(snapshot, spec, now, entropy)
-    step = _healthy(step, spec, signer, now)
+    step = _healthy(step, spec, now)
     return _plan(snapshot, now, step, None)
 
 
@@ -120,7 +120,7 @@ def _authority(snapshot: TrustDomainSnapshot, spec: TrustDomainSpec, now: dateti
         kept = record.settled(hint)
         active = record.active
         if active is None or active.id not in own:
-            return _lost(snapshot, spec, kept, own, broken, now, entropy)
+            return _lost(snapshot, spec, kept, broken, now, entropy)
         return _Step(kept, true("CertificateAuthorityHealthy", "Active"), _record_apply(snapshot, record, kept))
     if unreadable and not own:
         return _Step(None, false("CertificateAuthorityHealthy", "RecordUnreadable", unreadable))
@@ -152,7 +152,6 @@ def _lost(
     snapshot: TrustDomainSnapshot,
     spec: TrustDomainSpec,
     record: Record,
-    own: dict[str, Authority],
     broken: str,
     now: datetime,
     entropy: Entropy,
@@ -165,9 +164,9 @@ def _lost(
         return _created(snapshot, spec, record, now, entropy)
     name = naming.authority_secret_name(snapshot.name, active.id if active else "…")
     message = broken or (
-        f"Secret {snapshot.operator_namespace}/{name} is missing, so nothing can be signed; certificates that exist keep"
-        " working. Restore the Secret, or set spec.certificateAuthority.rotation.requestedAt to the present time to make"
-        " a new authority"
+        f"Secret {snapshot.operator_namespace}/{name} is missing, so nothing can be signed; what was signed keeps"
+        " working. Restore the Secret, or set spec.certificateAuthority.rotation.requestedAt to the present time"
+        " to make a new authority"
     )
     reason = "AuthorityUnreadable" if broken else "AuthorityMissing"
     return _Step(record, false("CertificateAuthorityHealthy", reason, message), _record_apply(snapshot, record, record))
@@ -243,7 +242,7 @@ def _record_apply(snapshot: TrustDomainSnapshot, before: Record | None, after: R
 
 
 def _secret(snapshot: TrustDomainSnapshot, name: str, component: str, data: dict[str, bytes]) -> dict[str, Any]:
-    """A Secret of the operator's namespace; it has no owner, so that deleting the TrustDomain by mistake loses no key."""
+    """A Secret of the operator's namespace, without an owner: deleting the TrustDomain by mistake loses no key."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -257,7 +256,7 @@ def _secret(snapshot: TrustDomainSnapshot, name: str, component: str, data: dict
     }
 
 
-def _healthy(step: _Step, spec: TrustDomainSpec, signer: Signer, now: datetime) -> _Step:
+def _healthy(step: _Step, spec: TrustDomainSpec, now: datetime) -> _Step:
     """Judge the Active authority by the clock."""
     active = step.record.active if step.record else None
     if active is None or step.condition.status != "True":
@@ -405,7 +404,7 @@ def _reason_of(conditions: Sequence[Condition], type_: str) -> str:
 def _wake(snapshot: TrustDomainSnapshot, step: _Step, now: datetime) -> datetime | None:
     """The next time at which the clock alone changes a condition, or a Secret outside the watch is read again."""
     spec = snapshot.resource.spec
-    moments = [now + REFRESH] if step.refresh else []
+    moments: list[datetime] = [now + REFRESH] if step.refresh else []
     active = step.record.active if step.record else None
     if active is not None and not isinstance(spec, SpecError):
         moments += [active.not_after - spec.identities.max_duration, active.not_after]

@@ -6,17 +6,19 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from zerotrust.common.kind import Column, Kind, age_column, ready_column, reason_column
-from zerotrust.common.resource import DnsLabel, Resource, Rule, SubdomainName, Timestamp, duration_between
+from zerotrust.common.resource import Between, DnsLabel, OnlyTrue, Resource, Rule, SubdomainName, Timestamp
 from zerotrust.common.selectors import LabelSelector, Port
 from zerotrust.common.status import Conditions, conditions_field
 from zerotrust.pki.keys import KeyAlgorithm
 
-AuthorityDuration = duration_between("1h", "175200h")
-LeafDuration = duration_between("1m", "8760h")
+AuthorityDuration = Annotated[timedelta, Between("1h", "175200h")]
+LeafDuration = Annotated[timedelta, Between("1m", "8760h")]
 MAX_NAME = 200  # leaves room for the names of the children, which are at most 253 long
 
 Cidr = Annotated[str, Field(max_length=43, pattern=r"^[0-9a-fA-F.:]+/[0-9]{1,3}$")]
-HttpsUrl = Annotated[str, Field(max_length=2048, pattern=r"^https://[^\s/?#@]+(/[^\s?#]*)?$")]
+# The characters of RFC 3986 without user, query and fragment, listed because regular expressions differ on what a space is.
+HTTPS_URL = r"^https://[-A-Za-z0-9._~%:\[\]]+(/[-A-Za-z0-9._~%:\[\]@!$&'()*+,;=/]*)?$"
+HttpsUrl = Annotated[str, Field(max_length=2048, pattern=HTTPS_URL)]
 
 
 def _exactly_one(*names: str) -> str:
@@ -30,7 +32,7 @@ def _count(*values: object) -> int:
 class NamespaceSelection(Resource):
     """Which namespaces: all of them, or those with certain labels."""
 
-    all: Literal[True] | None = Field(default=None, description="Every namespace; the only value is true.")
+    all: OnlyTrue | None = Field(default=None, description="Every namespace; the only value is true.")
     selector: LabelSelector | None = Field(default=None, description="Namespaces with these labels.")
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -45,10 +47,10 @@ class NamespaceSelection(Resource):
 class BundleNamespaces(Resource):
     """Which namespaces get the trust bundle."""
 
-    with_identities: Literal[True] | None = Field(
+    with_identities: OnlyTrue | None = Field(
         default=None, description="Namespaces that have a ServiceIdentity of this trust domain; the only value is true."
     )
-    all: Literal[True] | None = Field(default=None, description="Every namespace; the only value is true.")
+    all: OnlyTrue | None = Field(default=None, description="Every namespace; the only value is true.")
     selector: LabelSelector | None = Field(default=None, description="Namespaces with these labels.")
 
     rules: ClassVar[tuple[Rule, ...]] = (
@@ -77,7 +79,7 @@ class CertificateAuthority(Resource):
     )
     secret_name: SubdomainName | None = Field(
         default=None,
-        description="Secret of type kubernetes.io/tls in the operator's namespace: tls.crt, tls.key and ca.crt (the root).",
+        description="Secret of type kubernetes.io/tls in the operator's namespace: tls.crt, tls.key, ca.crt (the root).",
     )
     duration: AuthorityDuration = Field(
         default=timedelta(hours=17520), description="Lifetime of a self-signed authority."
@@ -132,7 +134,7 @@ class BundleDistribution(Resource):
     namespaces: BundleNamespaces = Field(
         default=BundleNamespaces(with_identities=True), description="Namespaces that get the ConfigMap."
     )
-    refresh_hint: duration_between("1m", "24h") = Field(  # type: ignore[valid-type]
+    refresh_hint: Annotated[timedelta, Between("1m", "24h")] = Field(
         default=timedelta(minutes=5), description="How often consumers should read the bundle again."
     )
 
@@ -188,10 +190,10 @@ class IdentityProvider(Resource):
     ca_bundle: Annotated[str, Field(max_length=65536)] | None = Field(
         default=None, description="PEM certificates that jwksURI's server is verified against; default: the system's."
     )
-    leeway: duration_between("0s", "5m") = Field(  # type: ignore[valid-type]
+    leeway: Annotated[timedelta, Between("0s", "5m")] = Field(
         default=timedelta(seconds=60), description="Clock difference that is forgiven."
     )
-    max_stale: duration_between("1m", "168h") = Field(  # type: ignore[valid-type]
+    max_stale: Annotated[timedelta, Between("1m", "168h")] = Field(
         default=timedelta(hours=24), description="How long keys that cannot be read again stay in use."
     )
 
@@ -207,10 +209,10 @@ class IdentityProvider(Resource):
 class PolicyBundles(Resource):
     """How long decision points may use what they downloaded."""
 
-    validity: duration_between("1m", "720h") = Field(  # type: ignore[valid-type]
+    validity: Annotated[timedelta, Between("1m", "720h")] = Field(
         default=timedelta(hours=24), description="How long policy data may be used without news."
     )
-    revocation_validity: duration_between("1m", "720h") = Field(  # type: ignore[valid-type]
+    revocation_validity: Annotated[timedelta, Between("1m", "720h")] = Field(
         default=timedelta(hours=1), description="How long revocations may be used without news."
     )
     on_stale_revocations: Literal["Deny", "Allow"] = Field(
@@ -246,8 +248,8 @@ class TrustDomainSpec(Resource):
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
             "!has(self.certificateAuthority) || !has(self.certificateAuthority.duration) || !has(self.identities) ||"
-            " !has(self.identities.maxDuration) || duration(self.certificateAuthority.duration).getSeconds() >="
-            " duration(self.identities.maxDuration).getSeconds() * 6",
+            " !has(self.identities.maxDuration) || duration(self.certificateAuthority.duration) >= "
+            + " + ".join(6 * ["duration(self.identities.maxDuration)"]),  # CEL cannot multiply a duration
             "certificateAuthority.duration must be at least 6 times identities.maxDuration,"
             " or leaves would be cut short by the authority's end",
             lambda self: self.certificate_authority.duration >= 6 * self.identities.max_duration,
@@ -331,7 +333,7 @@ KIND = Kind(
     rules=(
         Rule(
             f"self.metadata.name.size() <= {MAX_NAME}",
-            f"a trust domain's name has at most {MAX_NAME} characters, so that the names of its ConfigMap and Secrets fit",
+            f"a trust domain's name has at most {MAX_NAME} characters, so that its children's names fit",
         ),
     ),
 )

@@ -26,7 +26,7 @@ from zerotrust.pki.conformance.reading import (
     read_certificates,
     read_private_key,
 )
-from zerotrust.pki.conformance.rule import Evidence, Outcome, Result, Rule, judge, quote, uri_names
+from zerotrust.pki.conformance.rule import Evidence, Outcome, Result, Rule, is_authority, judge, quote, uri_names
 from zerotrust.pki.conformance.spiffe_id import is_spiffe_id, is_trust_domain
 
 __all__ = [
@@ -37,8 +37,10 @@ __all__ = [
     "UnreadableInput",
     "UnusableBundle",
     "check_svid",
+    "is_authority",
     "is_spiffe_id",
     "passes",
+    "quote",
     "read_certificates",
     "read_private_key",
     "uri_names",

@@ -40,7 +40,8 @@ def one_uri_name(evidence: Evidence) -> Verdict:
 
 
 def _listed(names: tuple[bytes, ...]) -> str:
-    return ", ".join(map(quote, names[:3])) + (", …" if len(names) > 3 else "")
+    """The first few; how many there are is said beside."""
+    return ", ".join(map(quote, names[:3]))
 
 
 def leaf_id_has_a_path(evidence: Evidence) -> Verdict:

@@ -260,10 +260,10 @@ RULES = (
     Rule("X13", "X509-SVID §5.1", "a valid path leads from the leaf to the bundle", path_leads_to_the_bundle),
     Rule(
         "B8",
-        "Trust-Domain-and-Bundle §3",
+        "SPIFFE-Bundle §3",
         "the bundle is the one of the leaf's trust domain",
         leaf_belongs_to_the_bundle,
     ),
     Rule("K1", "SPIFFE-ID §3.2", "the private key belongs to the leaf", key_belongs_to_the_leaf),
-    Rule("I2", "DESIGN §7", "no certificate outlives its issuer", nothing_outlives_its_issuer),
+    Rule("I2", "own rule", "no certificate outlives its issuer", nothing_outlives_its_issuer),
 )

@@ -26,6 +26,7 @@ class UnreadableInput(ValueError):
 
     def __init__(self, source: str, problem: str) -> None:
         super().__init__(f"{source}: {problem}")
+        self.source = source
 
 
 def read_certificates(source: str, pem: bytes) -> tuple[x509.Certificate, ...]:

@@ -66,8 +66,8 @@ def split(raw: bytes) -> Parts:
     rest, hash_sign, fragment = raw.partition(b"#")
     rest, question_mark, query = rest.partition(b"?")
     scheme, colon, hierarchy = rest.partition(b":")
-    if not colon or b"/" in scheme:
-        scheme, hierarchy = b"", rest
+    if not colon:
+        hierarchy = rest
     authority: bytes | None = None
     path = hierarchy
     if hierarchy.startswith(b"//"):

@@ -1,0 +1,92 @@
+# `make` lists the targets. All it takes is Python 3.11, Go 1.26 (for the tests' control plane) and make.
+
+.DEFAULT_GOAL := help
+# One target at a time: all of them share .venv and the two processors that the control plane also wants.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+# The first of these that runs and is new enough; `make PYTHON=/path/to/python3` overrides.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && { echo $$python; break; }; done)
+
+.PHONY: help venv tools test lint unit cluster prove generate check-generate demo bench lock clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do \
+		printf '  %-15s %s\n' "$$target" "$$what"; done
+
+venv: $(INSTALLED) ## Create .venv with the pinned dependencies (needs no Go)
+
+$(INSTALLED): $(wildcard requirements/*.txt) pyproject.toml
+	@if ! $(BIN)/python -c '$(NEW_ENOUGH)' 2>/dev/null || ! $(PIP) --version >/dev/null 2>&1; then \
+		if [ -z "$(PYTHON)" ]; then \
+			echo "error: no Python 3.11 or newer: install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; fi; \
+		if ! $(PYTHON) -c '$(NEW_ENOUGH)'; then \
+			echo "error: $(PYTHON) is not Python 3.11 or newer: name another with make PYTHON=…" >&2; exit 1; fi; \
+		if ! $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then \
+			echo "error: $(PYTHON) lacks its venv or pip module: install them (Debian: python3-venv)" >&2; exit 1; fi; \
+		echo "creating .venv with $$($(PYTHON) --version)"; \
+		$(PYTHON) -m venv --clear .venv; \
+	fi
+	$(PIP) install --quiet --require-hashes -r requirements/build.txt -r requirements/dev.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+tools: venv ## Build the pinned Go tools (about 15 minutes once per user, then cached)
+	@$(BIN)/python hack/controlplane.py --build-only
+
+test: venv tools lint ## Everything that runs without a Docker engine
+	$(BIN)/pytest -n auto -m "not cluster and not kind" tests
+	$(BIN)/pytest -m cluster tests
+
+lint: venv ## Format, lint and type checks
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/mypy hack
+
+unit: venv ## Tests that need no control plane
+	$(BIN)/pytest -n auto -m "not cluster and not kind" tests $(ARGS)
+
+cluster: venv ## Tests on a real control plane
+	$(BIN)/pytest -m cluster tests $(ARGS)
+
+prove: venv ## Property tests with many more examples (slow)
+	HYPOTHESIS_PROFILE=prove $(BIN)/pytest -n auto tests/property $(ARGS)
+
+generate: venv ## Regenerate the CRDs and the reference documentation
+	$(BIN)/python hack/generate.py
+
+check-generate: generate ## Fail when what is generated differs from what is committed
+	git diff --exit-code -- crds docs/reference
+	@new=$$(git ls-files --others --exclude-standard -- crds docs/reference); \
+		[ -z "$$new" ] || { printf 'error: generated, but not in git:\n%s\n' "$$new" >&2; exit 1; }
+
+demo: venv ## Show the operator at work on a local control plane
+	$(BIN)/python hack/demo.py $(ARGS)
+
+bench: venv ## Measure throughput; ARGS goes to hack/bench/bench.py
+	$(BIN)/python hack/bench/bench.py $(ARGS)
+
+# uv is a tool of this target only, so it lives no longer than the target.
+LOCK := pip compile --quiet --python-version 3.11 --generate-hashes --universal --no-header --no-annotate
+BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
+lock: ## Pin requirements/*.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)
+	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
+		$(PYTHON) -m venv "$$tools"; \
+		"$$tools/bin/python" -m pip --disable-pip-version-check --no-input install --quiet uv; \
+		uv="$$tools/bin/uv"; \
+		"$$tools/bin/python" -c '$(BUILD_REQUIRES)' > "$$tools/build.in"; \
+		"$$uv" $(LOCK) $(ARGS) --output-file requirements/build.txt "$$tools/build.in"; \
+		"$$uv" $(LOCK) $(ARGS) --output-file requirements/runtime.txt pyproject.toml; \
+		"$$uv" $(LOCK) $(ARGS) --extra dev --constraints requirements/runtime.txt \
+			--output-file requirements/dev.txt pyproject.toml
+
+clean: ## Remove .venv, caches and build output (not the Go tools, which other checkouts share)
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist operator/*.egg-info
+	find hack operator tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,258 @@
+"""`make bench`: what issuing, renewing and restarting cost, against the bare client making the same writes in the same run.
+
+Machines are shared and noisy, so the result is a ratio of interleaved pairs; API writes are the API server's own count.
+"""
+
+import argparse
+import asyncio
+import statistics
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from hack.bench.cluster import (
+    OPERATOR_NAMESPACE,
+    ControllerProcess,
+    ensure,
+    identity,
+    namespace,
+    service_account,
+    spread,
+    writes,
+)
+from hack.controlplane import ControlPlane
+from zerotrust.common.naming import API_VERSION, Ref
+from zerotrust.kube.client import Client, load_configuration
+from zerotrust.telemetry.metrics import Metrics
+
+TRUST_DOMAIN = "bench.example.org"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Bench:
+    """One run over one control plane."""
+
+    def __init__(self, plane: ControlPlane, client: Client, arguments: argparse.Namespace, log: Path) -> None:
+        self.plane, self.client, self.log = plane, client, log
+        self.count, self.pairs = arguments.identities, arguments.pairs
+        self.namespaces = [f"bench-{number:03d}" for number in range(arguments.namespaces)]
+        self.template: dict[str, Any] = {}
+        self.places = [(self.namespaces[n % len(self.namespaces)], f"workload-{n:05d}") for n in range(self.count)]
+
+    async def prepare(self) -> None:
+        """CRDs, namespaces, ServiceAccounts and the TrustDomain: everything that is there before an identity is."""
+        say(f"preparing {self.count} ServiceAccounts in {len(self.namespaces)} namespaces")
+        self.plane.kubectl("apply", "-f", str(ROOT / "crds"))
+        self.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        for name in (OPERATOR_NAMESPACE, *self.namespaces):
+            await ensure(self.client, namespace(name))
+        await spread([lambda p=p: ensure(self.client, service_account(*p)) for p in self.places])
+        await ensure(
+            self.client,
+            {"apiVersion": API_VERSION, "kind": "TrustDomain", "metadata": {"name": TRUST_DOMAIN}, "spec": {}},
+        )
+
+    async def clean(self) -> None:
+        """Delete every identity with its Secret and events; the garbage collector need not be waited for."""
+        await spread([lambda p=p: self.client.delete(Ref("ServiceIdentity", *p)) for p in self.places])
+        for name in self.namespaces:
+            self.plane.kubectl("delete", "secrets,events.events.k8s.io", "--all", "-n", name, "--wait=false")
+
+    async def raw(self) -> float:
+        """The bare client makes the writes that the operator's users and the operator make: CR, Secret, status, event."""
+
+        async def one(space: str, name: str) -> None:
+            body = await self.client.create(identity(space, name, TRUST_DOMAIN))
+            uid = body["metadata"]["uid"]
+            secret, status, event = self.same_shape(space, name, uid)
+            await self.client.create(secret)
+            await self.client.patch(Ref("ServiceIdentity", space, name), status, "status")
+            await self.client.create(event)
+
+        return await spread([lambda p=p: one(*p) for p in self.places])
+
+    def same_shape(self, space: str, name: str, uid: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Objects of the very shape and size that the operator has written, under other names."""
+        secret, event = self.template["secret"], self.template["event"]
+        owner = [{**secret["metadata"]["ownerReferences"][0], "name": name, "uid": uid}]
+        metadata = {
+            "name": f"{name}-svid",
+            "namespace": space,
+            "labels": secret["metadata"]["labels"],
+            "annotations": secret["metadata"]["annotations"],
+            "ownerReferences": owner,
+        }
+        body = {"apiVersion": "v1", "kind": "Secret", "type": secret["type"], "metadata": metadata, "data": secret["data"]}
+        regarding = {**event["regarding"], "name": name, "namespace": space, "uid": uid}
+        told = {
+            **{key: value for key, value in event.items() if not key.startswith("deprecated")},
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": f"{name}.{uid[:13]}", "namespace": space},
+            "regarding": regarding,
+        }
+        return body, {"metadata": {"uid": uid}, "status": self.template["status"]}, told
+
+    async def learn(self, controller: ControllerProcess) -> None:
+        """Let the operator issue one identity, and keep what it wrote as the shape for the bare client."""
+        space, name = self.places[0]
+        await self.client.create(identity(space, name, TRUST_DOMAIN))
+        await controller.wait(lambda: controller.metric("zerotrust_identities", ready="True") >= 1, "the first identity")
+        await controller.wait(lambda: controller.metric("zerotrust_api_writes_total", kind="Event", verb="create") >= 2, "events")
+        secret = await self.client.get(Ref("Secret", space, f"{name}-svid"))
+        status = (await self.client.get(Ref("ServiceIdentity", space, name)))["status"]
+        events = await self.client._request("GET", f"/apis/events.k8s.io/v1/namespaces/{space}/events", "events")  # noqa: SLF001
+        self.template = {"secret": secret, "status": status, "event": events["items"][0]}
+        await self.client.delete(Ref("ServiceIdentity", space, name))
+        self.plane.kubectl("delete", "secrets,events.events.k8s.io", "--all", "-n", space)
+
+    async def issue(self, controller: ControllerProcess) -> float:
+        """From the first create to the last Ready, as the controller's acknowledged writes tell."""
+        all_ready = asyncio.create_task(
+            controller.wait(
+                lambda: controller.metric("zerotrust_identities", ready="True") >= self.count, "all identities", every=0.02
+            )
+        )
+        creating = spread([lambda p=p: self.client.create(identity(*p, TRUST_DOMAIN)) for p in self.places])
+        _, seconds = await asyncio.gather(creating, all_ready)
+        return seconds
+
+    async def renew(self, controller: ControllerProcess) -> float:
+        """Make every certificate due at once by one edit of the TrustDomain."""
+        issued = controller.metric("zerotrust_issued_total", reason="NearExpiry")
+        await self.percentage(99)
+        return await controller.wait(
+            lambda: controller.metric("zerotrust_issued_total", reason="NearExpiry") >= issued + self.count,
+            "the renewal wave",
+        )
+
+    async def percentage(self, value: int) -> None:
+        """Edit when certificates are due."""
+        patch = {"spec": {"identities": {"renewBeforePercentage": value}}}
+        await self.client.patch(Ref("TrustDomain", "", TRUST_DOMAIN), patch)
+
+    async def settled(self, controller: ControllerProcess) -> None:
+        """Wait until the operator has nothing left to write, events and counts included."""
+        await controller.wait(controller.ready, "an empty queue")
+        before = -1.0
+        while (now := controller.written()) != before:
+            before = now
+            await asyncio.sleep(6)  # longer than the delay after which counts are written
+
+    async def check(self, revision: int) -> None:
+        """Read everything back: all Ready, all of that revision."""
+        from zerotrust.kube.resources import SERVICE_IDENTITIES
+
+        good = 0
+        async for page, _ in self.client.list(SERVICE_IDENTITIES):
+            for body in page:
+                conditions = {one["type"]: one["status"] for one in body["status"]["conditions"]}
+                good += conditions["Ready"] == "True" and body["status"]["revision"] == revision
+        if good != self.count:
+            raise RuntimeError(f"only {good} of {self.count} identities are Ready with revision {revision}")
+
+
+def say(text: str) -> None:
+    """Progress, on standard error."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+def per_identity(before: Counter[tuple[str, str]], after: Counter[tuple[str, str]], count: int) -> str:
+    """The operator's writes for each identity, by verb and resource, the Lease and the users' own creates left out."""
+    delta = after - before
+    parts = []
+    for (verb, resource), number in sorted(delta.items()):
+        if resource == "leases" or (verb, resource) == ("POST", "serviceidentities") or resource.startswith("trustdomains"):
+            continue
+        if number / count >= 0.005:
+            parts.append(f"{verb} {resource} {number / count:.3f}")
+    return ", ".join(parts) or "none"
+
+
+async def run(arguments: argparse.Namespace) -> list[str]:
+    """Measure, and return the lines of the table."""
+    with ControlPlane() as plane, tempfile.TemporaryDirectory() as folder:
+        log = Path(arguments.log or f"{folder}/controller.log")
+        configuration = await load_configuration(str(plane.kubeconfig))
+        async with Client(configuration, Metrics(), timeout=120) as client:
+            return await measure(Bench(plane, client, arguments, log))
+
+
+async def measure(bench: Bench) -> list[str]:
+    """The interleaved pairs, then renewal and restart on what the last pair has left."""
+    await bench.prepare()
+    controller = ControllerProcess(bench.plane, bench.log)
+    controller.start()
+    await controller.wait(controller.ready, "the controller")
+    await bench.learn(controller)
+    controller.stop()
+    ratios, raws, issues, issue_writes = [], [], [], ""
+    for pair in range(1, bench.pairs + 1):
+        raws.append(await bench.raw())
+        await bench.clean()
+        controller.start()
+        await controller.wait(controller.ready, "the controller")
+        before = writes(bench.plane)
+        issues.append(await bench.issue(controller))
+        await bench.settled(controller)
+        issue_writes = per_identity(before, writes(bench.plane), bench.count)
+        await bench.check(revision=1)
+        ratios.append(issues[-1] / raws[-1])
+        say(f"pair {pair}: raw {raws[-1]:.2f} s, operator {issues[-1]:.2f} s, ratio {ratios[-1]:.2f}; writes: {issue_writes}")
+        if pair < bench.pairs:
+            controller.stop()
+            await bench.clean()
+    issue_usage = controller.usage()
+    before = writes(bench.plane)
+    wave = await bench.renew(controller)
+    await bench.settled(controller)
+    wave_writes = per_identity(before, writes(bench.plane), bench.count)
+    await bench.check(revision=2)
+    wave_usage = controller.usage()
+    say(f"renewal wave: {wave:.2f} s; writes: {wave_writes}")
+    controller.stop()
+    before = writes(bench.plane)
+    controller.start()
+    restart = await controller.wait(controller.ready, "the restarted controller")
+    await asyncio.sleep(30)  # kopf's own listing and the comparison after it belong to a restart
+    restart_delta = writes(bench.plane) - before
+    restart_writes = {key: number for key, number in restart_delta.items() if key[1] != "leases"}
+    restart_usage = controller.usage()
+    say(f"restart: {restart:.2f} s; writes: {restart_writes or 'none'}")
+    controller.stop()
+    count = bench.count
+    return [
+        f"| identities | {count} in {len(bench.namespaces)} namespaces |",
+        f"| raw client, create + Secret + status + Event | median {statistics.median(raws):.2f} s |",
+        f"| operator, first create to last Ready | median {statistics.median(issues):.2f} s |",
+        f"| **ratio, median of {len(ratios)} pairs** | **{statistics.median(ratios):.2f}**"
+        f" ({min(ratios):.2f} to {max(ratios):.2f}) |",
+        f"| API writes for each issue | {issue_writes} |",
+        f"| renewal wave of all | {wave:.2f} s |",
+        f"| API writes for each renewal | {wave_writes} |",
+        f"| graceful restart until leading with an empty queue | {restart:.2f} s |",
+        f"| API writes at restart (Lease apart) | {sum(restart_writes.values())} {restart_writes or ''} |",
+        f"| controller peak RSS: issue, wave, restart | {issue_usage.peak_mib:.0f}, {wave_usage.peak_mib:.0f},"
+        f" {restart_usage.peak_mib:.0f} MiB |",
+        f"| controller CPU: start + issue, then wave, restart | {issue_usage.cpu_seconds:.1f},"
+        f" {wave_usage.cpu_seconds - issue_usage.cpu_seconds:.1f}, {restart_usage.cpu_seconds:.1f} s |",
+    ]
+
+
+def main() -> int:
+    """Parse the arguments, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--identities", type=int, default=1000)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--namespaces", type=int, default=50)
+    parser.add_argument("--log", help="where the controller's log goes; default: a temporary file")
+    arguments = parser.parse_args()
+    lines = asyncio.run(run(arguments))
+    print("\n".join(["| what | measured |", "|---|---|", *lines]))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
