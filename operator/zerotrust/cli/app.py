@@ -15,6 +15,7 @@ from uuid import uuid4
 from kubernetes.aio.client import Configuration
 
 from zerotrust.common.conditions import find
+from zerotrust.common.naming import Ref
 from zerotrust.engine.cache import Cache
 from zerotrust.engine.clock import Clock, SystemClock
 from zerotrust.engine.controller import Engine
@@ -22,7 +23,7 @@ from zerotrust.engine.identities import IdentityController
 from zerotrust.engine.trustdomains import TrustBundleController, TrustDomainController, TrustDomains
 from zerotrust.kube.client import Client
 from zerotrust.kube.executor import PlanExecutor
-from zerotrust.kube.lease import Lease
+from zerotrust.kube.lease import DURATION, Lease
 from zerotrust.kube.observe import Observer
 from zerotrust.kube.recorder import Recorder
 from zerotrust.kube.watch import Watch
@@ -48,6 +49,8 @@ class Options:
     retry_base: timedelta = timedelta(seconds=1)
     retry_longest: timedelta = timedelta(minutes=5)
     drain_seconds: float = 5.0
+    request_timeout: float = 30.0
+    lease_duration: timedelta = DURATION
 
 
 class Controller:
@@ -64,7 +67,7 @@ class Controller:
         self._clock = clock or SystemClock()
         self.metrics = Metrics()
         self.cache = Cache()
-        self._client = Client(configuration, self.metrics)
+        self._client = Client(configuration, self.metrics, timeout=options.request_timeout)
         key_ring = KeyRing()
         entropy = entropy or SystemEntropy()
         observe = Observer(options.namespace, key_ring)
@@ -86,7 +89,9 @@ class Controller:
             retry_longest=options.retry_longest,
         )
         self.watch = Watch(self._client, self.cache, observe, self._clock, self.metrics)
-        self.lease = Lease(self._client, self._clock, options.namespace, LEASE, identity)
+        self.lease = Lease(
+            self._client, self._clock, Ref("Lease", options.namespace, LEASE), identity, options.lease_duration
+        )
         self.telemetry = TelemetryServer(self.metrics, self._not_ready, options.metrics_host, options.metrics_port)
         self._domains = domains
         self.synced = asyncio.Event()

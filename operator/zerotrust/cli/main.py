@@ -6,6 +6,8 @@ from typing import get_args
 import click
 
 from zerotrust import __version__
+from zerotrust.cli.render import render
+from zerotrust.cli.verify import verify
 from zerotrust.common.errors import ZerotrustError
 from zerotrust.telemetry.logs import LogFormat, configure
 
@@ -61,6 +63,10 @@ def controller(
         raise click.ClickException(str(error)) from None
     except ExceptionGroup as group:
         raise click.ClickException("; ".join(_leaves(group))) from None
+
+
+zerotrust.add_command(render)
+zerotrust.add_command(verify)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[str]:

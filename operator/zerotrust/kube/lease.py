@@ -7,6 +7,7 @@ Lease to run out; see docs/adr. A leader that cannot renew in time must stop: wh
 import asyncio
 import logging
 import random
+import time
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -15,13 +16,11 @@ from zerotrust.common.errors import ZerotrustError
 from zerotrust.common.naming import Ref
 from zerotrust.engine.clock import Clock
 from zerotrust.kube.client import Body, Client
-from zerotrust.kube.errors import AlreadyExists, Conflict, KubeError, NotFound
+from zerotrust.kube.errors import AlreadyExists, Conflict, KubeError, NotFound, Unreachable
 
 logger = logging.getLogger(__name__)
 
 DURATION = timedelta(seconds=15)
-RENEW_WITHIN = timedelta(seconds=10)
-INTERVAL = 4.0
 
 
 class LeadershipLost(ZerotrustError):
@@ -31,11 +30,12 @@ class LeadershipLost(ZerotrustError):
 class Lease:
     """One candidate for leadership."""
 
-    def __init__(self, client: Client, clock: Clock, namespace: str, name: str, identity: str) -> None:
-        self._client, self._clock, self._identity = client, clock, identity
-        self._ref = Ref("Lease", namespace, name)
+    def __init__(self, client: Client, clock: Clock, ref: Ref, identity: str, duration: timedelta = DURATION) -> None:
+        """`duration` is how long others wait for a holder that does not renew; renewals come four times as often."""
+        self._client, self._clock, self._ref, self._identity = client, clock, ref, identity
+        self._duration, self._interval = duration, duration.total_seconds() / 4
         self._held: Body | None = None
-        self._seen: tuple[str, datetime] | None = None
+        self._seen: tuple[str, float] | None = None
         self._random = random.Random()  # noqa: S311 - spreads candidates, guards no secret
 
     @property
@@ -57,7 +57,7 @@ class Lease:
             if message != said:
                 logger.info("waiting to lead: %s", message, extra={"object": str(self._ref)})
                 said = message
-            await asyncio.sleep(INTERVAL * self._random.uniform(0.6, 1.0))
+            await asyncio.sleep(self._interval * self._random.uniform(0.6, 1.0))
 
     async def _try(self) -> str:
         """Take the Lease if it is free, released or run out; otherwise say who has it."""
@@ -96,50 +96,49 @@ class Lease:
 
     def _ran_out(self, body: Body, now: datetime) -> bool:
         """Tell whether the Lease did not change for its own duration, by this candidate's clock alone."""
-        version = body["metadata"]["resourceVersion"]
+        version, spec = body["metadata"]["resourceVersion"], body.get("spec") or {}
         if self._seen is None or self._seen[0] != version:
-            self._seen = (version, now)
-            renewed = times.parse_or_none((body.get("spec") or {}).get("renewTime"))
-            return (
-                renewed is not None and now - renewed > 20 * DURATION
-            )  # left behind long ago, whatever the clocks say
-        duration = timedelta(seconds=int(body["spec"].get("leaseDurationSeconds") or DURATION.seconds))
-        return now - self._seen[1] > duration
+            self._seen = (version, _elapsed())
+            renewed = times.parse_or_none(spec.get("renewTime"))
+            # Left behind long ago, whatever the clocks say: no need to watch it for another duration.
+            return renewed is not None and now - renewed > 20 * self._duration
+        return _elapsed() - self._seen[1] > (spec.get("leaseDurationSeconds") or self._duration.total_seconds())
 
     async def keep(self) -> None:
         """Renew until cancelled; LeadershipLost when that fails for too long or somebody else took over."""
-        renewed = self._clock.now()
+        longest = self._duration.total_seconds()
+        renewed = _elapsed()
         while True:
-            await asyncio.sleep(INTERVAL)
-            now = self._clock.now()
-            if now - renewed > DURATION:
-                raise LeadershipLost("the Lease was not renewed in time: this process was held up or its clock was set")
+            await asyncio.sleep(self._interval)
+            started = _elapsed()
+            if started - renewed > longest:
+                raise LeadershipLost("the Lease was not renewed in time: this process was held up")
             try:
-                await self._renew(now)
-                renewed = now
+                await self._renew()
+                renewed = started
             except Conflict:
-                renewed = await self._still_ours(now)
+                await self._check_still_ours()
+                renewed = started
             except KubeError as error:
                 logger.warning("lease not renewed: %s", error)
-                if self._clock.now() - renewed > RENEW_WITHIN:
-                    raise LeadershipLost(
-                        f"the Lease could not be renewed for {RENEW_WITHIN.seconds} s: {error}"
-                    ) from None
+                if _elapsed() - renewed > longest * 2 / 3:
+                    raise LeadershipLost(f"the Lease could not be renewed in time: {error}") from None
 
-    async def _renew(self, now: datetime) -> None:
+    async def _renew(self) -> None:
         assert self._held is not None
-        async with asyncio.timeout(INTERVAL * 2):
-            self._held = await self._client.replace(
-                self._ref, {**self._held, "spec": {**self._held["spec"], **self._spec(now)}}
-            )
+        body = {**self._held, "spec": {**self._held["spec"], **self._spec(self._clock.now())}}
+        try:
+            async with asyncio.timeout(self._interval * 2):
+                self._held = await self._client.replace(self._ref, body)
+        except TimeoutError:
+            raise Unreachable("the API server did not answer in time") from None
 
-    async def _still_ours(self, now: datetime) -> datetime:
+    async def _check_still_ours(self) -> None:
         """After a conflict: our own renewal may have arrived although its answer was lost."""
         body = await self._client.get(self._ref)
         if (body.get("spec") or {}).get("holderIdentity") != self._identity:
             raise LeadershipLost("another process took the Lease over")
         self._held = body
-        return now
 
     async def release(self) -> None:
         """Give the Lease up, so that the next leader need not wait."""
@@ -161,10 +160,15 @@ class Lease:
     def _spec(self, now: datetime) -> dict[str, Any]:
         return {
             "holderIdentity": self._identity,
-            "leaseDurationSeconds": DURATION.seconds,
+            "leaseDurationSeconds": max(1, round(self._duration.total_seconds())),
             "renewTime": _micro(now),
         }
 
 
 def _micro(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _elapsed() -> float:
+    """Seconds that have passed, suspension included; setting the clock does not move it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()

@@ -45,6 +45,6 @@ class Ownership:
 
     def _may_exist(self, reference: Mapping[str, Any], namespace: str) -> bool:
         if place := self._alive.get(reference["uid"]):
-            return True
+            return place[1][0] in ("", namespace)
         described = (reference["apiVersion"], reference["kind"])
         return all((resource.api_version, resource.kind) != described for resource in self._resources())
