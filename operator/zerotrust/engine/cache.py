@@ -91,7 +91,7 @@ class Cache:
         """Take in news of an object; None when it is no news."""
         ref = observed.meta.ref
         version = _number(observed.meta.resource_version)
-        if version <= self._tombstones.get(ref, -1):
+        if version < self._tombstones.get(ref, 0):
             return None
         old = self._objects[ref.kind].get(ref)
         if old is not None and version <= _number(old.meta.resource_version):
@@ -102,13 +102,21 @@ class Cache:
         return self._tell(Change(ref, old, observed, by))
 
     def drop(self, ref: Ref, version: str = "", by: Hashable = None) -> Change | None:
-        """Take in that an object is gone since `version`; None when that is no news, or when a newer one has come."""
+        """Take in that an object is gone; None when that is no news, or when newer news has come.
+
+        `version` is the resourceVersion of the deletion. An object that a watch by labels has told as deleted may live on
+        with that very version, outside the selection, so only older news is refused afterwards. Without a version, the
+        one that is cached is gone.
+        """
         old = self._objects[ref.kind].get(ref)
-        gone = _number(version) if version else _number(old.meta.resource_version) if old is not None else -1
-        if old is not None and gone < _number(old.meta.resource_version):
+        if version:
+            floor = _number(version)
+        else:
+            floor = _number(old.meta.resource_version) + 1 if old is not None else 0
+        if old is not None and floor < _number(old.meta.resource_version):
             return None
-        if gone >= 0:
-            self._tombstones[ref] = max(gone, self._tombstones.get(ref, -1))
+        if floor:
+            self._tombstones[ref] = max(floor, self._tombstones.get(ref, 0))
             self._tombstones.move_to_end(ref)
             while len(self._tombstones) > MAX_TOMBSTONES:
                 self._tombstones.popitem(last=False)

@@ -16,7 +16,7 @@ from zerotrust.common.plan import Apply, Delete, Plan
 from zerotrust.engine.cache import Cache
 from zerotrust.engine.controller import Key, Superseded
 from zerotrust.kube.client import Body, Client
-from zerotrust.kube.errors import AlreadyExists, Conflict, Invalid, NotFound
+from zerotrust.kube.errors import AlreadyExists, Conflict, NotFound
 from zerotrust.kube.recorder import Recorder
 from zerotrust.pki.secret import ObservedSecret, digest
 from zerotrust.telemetry.metrics import Metrics
@@ -77,7 +77,7 @@ class PlanExecutor:
         try:
             body = await self._client.patch(apply.ref, patch)
         except NotFound:
-            self._cache.drop(apply.ref, observed.meta.resource_version)
+            self._cache.drop(apply.ref)
             raise
         except Conflict:
             await self.refresh(apply.ref)  # a watch that lags must not make the same conflict again
@@ -124,11 +124,10 @@ class PlanExecutor:
         body = {"metadata": {"uid": current.meta.uid}, "status": patch}
         try:
             answer = await self._client.patch(resource.meta.ref, body, "status")
-        except (NotFound, Conflict, Invalid) as error:
-            if isinstance(error, Invalid) and "uid" not in str(error):
-                raise
-            await self.refresh(resource.meta.ref)
-            return
+        except (NotFound, Conflict) as error:
+            if await self.refresh(resource.meta.ref):
+                raise Superseded from error  # deleted, or deleted and made again, before the watch has told
+            raise
         self._cache.put(self._observe(resource.meta.ref.kind, answer), key)
 
 

@@ -15,6 +15,7 @@ import kopf
 from kubernetes.aio.client import Configuration
 
 from zerotrust.common import naming
+from zerotrust.common.errors import ZerotrustError
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import meta_of
 from zerotrust.engine.cache import Cache
@@ -34,7 +35,7 @@ COMPARE_EVERY = timedelta(minutes=5)
 RETRY = timedelta(seconds=10)
 
 
-class WatchEnded(RuntimeError):
+class WatchEnded(ZerotrustError):
     """kopf has stopped watching; the process must be restarted, which is cheap and writes nothing."""
 
 
@@ -94,20 +95,21 @@ class Watch:
     async def _run_kopf(self, configuration: Configuration) -> None:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry, id="login")(_login(configuration, self._client))
-        kopf.on.startup(registry=registry, id="started")(self._started)
         for resource in self._resources.values():
             handler = self._handler(resource)
             kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id="cache")(handler)
-        try:
-            await kopf.operator(registry=registry, settings=_settings(self._resources.values()), clusterwide=True)
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            raise WatchEnded(f"the watch has ended: {type(error).__name__}") from error
-        raise WatchEnded("the watch has ended")
-
-    async def _started(self, **_: Any) -> None:
+        # Not kopf.operator(): at its end that cancels every younger task of the loop, ours included.
+        settings = _settings(self._resources.values())
+        tasks = await kopf.spawn_tasks(registry=registry, settings=settings, clusterwide=True)
         self.watching.set()
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        errors = [str(error) for task in ended if not task.cancelled() and (error := task.exception())]
+        raise WatchEnded(f"the watch has ended: {'; '.join(errors) or 'stopped by kopf'}")
 
     def _handler(self, resource: ResourceType) -> Callable[..., Any]:
         kind = resource.kind
@@ -129,6 +131,13 @@ class Watch:
         known = self._cache.get(ref)
         if known is None or known.meta.resource_version != metadata.get("resourceVersion"):
             self._cache.put(self._observe(kind, body))
+
+    @property
+    def comparing(self) -> bool:
+        """Whether a comparison is due within moments, or under way."""
+        soon = self._clock.now() + 2 * SETTLE
+        times = [self._comparisons.when(kind) for kind in self._resources]
+        return any(when is None or when < soon for when in times)
 
     async def _compare_when_due(self) -> None:
         while True:
@@ -157,7 +166,7 @@ class Watch:
             if known is None or ref in seen or not _selected(resource, known.meta.labels):
                 continue
             if int(known.meta.resource_version) <= int(version):
-                gone += self._cache.drop(ref, version) is not None
+                gone += self._cache.drop(ref, str(int(version) + 1)) is not None
         changed = 0
         for ref, newest in seen.items():
             known = self._cache.get(ref)
@@ -248,7 +257,7 @@ def _settings(resources: Iterable[ResourceType]) -> kopf.OperatorSettings:
     settings.persistence.diffbase_storage = _NoDiff()
     settings.persistence.progress_storage = _NoProgress()
     settings.persistence.finalizer = f"{naming.GROUP}/unused"
-    settings.process.ultimate_exiting_timeout = 25
+    settings.process.ultimate_exiting_timeout = None  # kopf would kill a process that goes on without it
     for resource in resources:
         if resource.selector:
             key = (resource.group, resource.version, resource.plural)

@@ -37,6 +37,8 @@ class SpiffeID:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read a SPIFFE ID; scheme and trust domain are case-insensitive, the path is not (section 2.4)."""
+        if not text.isascii():
+            raise InvalidSpiffeID("a SPIFFE ID is ASCII")
         scheme, separator, rest = text.partition("://")
         if scheme.lower() != "spiffe" or not separator:
             raise InvalidSpiffeID("a SPIFFE ID starts with spiffe://")

@@ -70,5 +70,7 @@ def configure(log_format: LogFormat = "text", level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for name in ("kopf", "kopf.objects", "kopf.activities", "aiohttp.access", "asyncio"):
+    for name in ("kopf", "aiohttp.access", "asyncio"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("kopf._core.reactor.orchestration", "kopf._core.reactor.running"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what ends a watch is told once, by whoever started it
