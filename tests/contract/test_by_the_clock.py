@@ -36,11 +36,15 @@ async def paused_identity(rig: Rig) -> dict[str, str]:
     await rig.until(rig.is_ready)
     rig.server.patch("ServiceIdentity", "orders", {"spec": {"issuance": "Paused"}}, "shop")
     await rig.watching()
-    await rig.until(lambda: (rig.server.get("ServiceIdentity", "orders", "shop") or {})["status"]["observedGeneration"] == 2)
+    await rig.until(
+        lambda: (rig.server.get("ServiceIdentity", "orders", "shop") or {})["status"]["observedGeneration"] == 2
+    )
     return dict((rig.server.get("ServiceIdentity", "orders", "shop") or {})["status"])
 
 
-async def test_overdue_at_the_due_time_and_not_ready_at_the_end(server: FakeApi, tmp_path: Path, clock: FakeClock) -> None:
+async def test_overdue_at_the_due_time_and_not_ready_at_the_end(
+    server: FakeApi, tmp_path: Path, clock: FakeClock
+) -> None:
     async with running(server, tmp_path, clock) as rig:
         status = await paused_identity(rig)
         await advance_to(rig, clock, status["renewalTime"], -timedelta(seconds=2))
@@ -69,7 +73,9 @@ async def test_renewal_comes_at_its_time_and_stays_ready(server: FakeApi, tmp_pa
             await advance_to(rig, clock, status["renewalTime"], -timedelta(seconds=2))
             assert rig.secret()["data"] == before
             await advance_to(rig, clock, status["renewalTime"])
-            await rig.until(lambda r=revision: (server.get("ServiceIdentity", "orders", "shop") or {})["status"]["revision"] == r)
+            await rig.until(
+                lambda r=revision: (server.get("ServiceIdentity", "orders", "shop") or {})["status"]["revision"] == r
+            )
             assert rig.is_ready()
             assert rig.secret()["data"]["tls.key"] != before["tls.key"]
             mine = [write[:2] for write in rig.writes() if write[2] == "shop" and write[1] != "events"]
@@ -80,9 +86,7 @@ async def test_an_expired_authority_is_told_and_leaves_are_cut_short(
     server: FakeApi, tmp_path: Path, clock: FakeClock
 ) -> None:
     async with running(server, tmp_path, clock) as rig:
-        rig.domain(
-            certificateAuthority={"duration": "12h"}, identities={"duration": "2h", "maxDuration": "2h"}
-        )
+        rig.domain(certificateAuthority={"duration": "12h"}, identities={"duration": "2h", "maxDuration": "2h"})
         rig.identity()
         await rig.until(rig.is_ready)
         end = (server.get("TrustDomain", TRUST_DOMAIN) or {})["status"]["certificateAuthorities"][0]["notAfter"]
@@ -92,7 +96,9 @@ async def test_an_expired_authority_is_told_and_leaves_are_cut_short(
             await rig.until(rig.is_ready)
         status = (server.get("ServiceIdentity", "orders", "shop") or {})["status"]
         assert times.parse(status["notAfter"]) <= times.parse(end)
-        await rig.until(lambda: rig.condition("CertificateAuthorityHealthy", TRUST_DOMAIN, None) == ("True", "ExpiringSoon"))
+        await rig.until(
+            lambda: rig.condition("CertificateAuthorityHealthy", TRUST_DOMAIN, None) == ("True", "ExpiringSoon")
+        )
         secret = rig.secret()
         await advance_to(rig, clock, end)
         await rig.until(lambda: rig.condition("Ready", TRUST_DOMAIN, None) == ("False", "AuthorityExpired"))
@@ -134,6 +140,9 @@ async def test_the_authority_secret_is_deleted(server: FakeApi, tmp_path: Path, 
 
 async def test_clocks_that_disagree_are_told(tmp_path: Path) -> None:
     ahead = FakeClock(SystemClock().now() + timedelta(hours=1))
-    async with FakeApi(namespaces=[OPERATOR_NAMESPACE, "shop"], clock=ahead.now) as server, running(server, tmp_path) as rig:
+    async with (
+        FakeApi(namespaces=[OPERATOR_NAMESPACE, "shop"], clock=ahead.now) as server,
+        running(server, tmp_path) as rig,
+    ):
         rig.domain()
         await rig.until(lambda: rig.condition("ClockSkew", TRUST_DOMAIN, None) == ("True", "ClocksDisagree"))

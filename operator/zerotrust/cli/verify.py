@@ -1,5 +1,6 @@
 """`zerotrust verify`: judges an SVID by every SPIFFE rule and says which ones it breaks."""
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from zerotrust.cli.svid_files import (
     secrets_in,
 )
 from zerotrust.common import times
+from zerotrust.common.errors import ZerotrustError
 from zerotrust.pki.conformance import Outcome, Result, UnreadableInput, check_svid, passes, quote, uri_names
 
 EXIT_PASS, EXIT_FAIL, EXIT_UNREADABLE = 0, 1, 2
@@ -106,6 +108,8 @@ class _Moment(click.ParamType[datetime]):
 @click.option("--bundle", metavar="FILE", help="PEM trust bundle; with a Secret, in place of its ca.crt.")
 @click.option("--key", metavar="FILE", help="PEM private key, to check that it belongs to the leaf.")
 @click.option("--spiffe-bundle", metavar="FILE", help="bundle.spiffe.json, to check it as well.")
+@click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of secret/NAME.")
+@click.option("--kubeconfig", metavar="FILE", help="Cluster to read secret/NAME from; default: KUBECONFIG.")
 @click.option("--trust-domain", metavar="NAME", help="Trust domain that the bundle is for; the ID must be in it.")
 @click.option("--at", type=_Moment(), metavar="RFC3339", help="Time to judge at (default: now).")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
@@ -118,13 +122,16 @@ def verify(
     bundle: str | None,
     key: str | None,
     spiffe_bundle: str | None,
+    namespace: str,
+    kubeconfig: str | None,
     trust_domain: str | None,
     at: datetime | None,
     output: str,
 ) -> None:
     """Check X.509-SVIDs against the SPIFFE rules.
 
-    Give Secrets (`kubectl get secret NAME -o yaml | zerotrust verify -`) or the files of one SVID
+    Give a Secret of the cluster (`zerotrust verify secret/NAME -n NAMESPACE`), manifests of Secrets
+    (`kubectl get secret NAME -o yaml | zerotrust verify -`), or the files of one SVID
     (`zerotrust verify tls.crt tls.key ca.crt`); what each FILE is, is recognised.
 
     Exits with 0 when every rule passes, 1 when one fails, 2 when an input cannot be read. Keys are never printed.
@@ -133,13 +140,34 @@ def verify(
         raise click.UsageError("Give a Secret's manifest (FILE, or - for standard input), or --cert and --bundle.")
     question = Question(at or datetime.now(UTC), trust_domain)
     try:
-        found, recognised = recognise(read_input(path) for path in files)
+        names = [path.removeprefix("secret/") for path in files if path.startswith("secret/")]
+        found, recognised = recognise(read_input(path) for path in files if not path.startswith("secret/"))
         given = _overridden(recognised, cert, bundle, key, spiffe_bundle)
         secrets = [*found, *(read_input(path) for path in manifests)]
-        reports = _judge(question, secrets, given)
+        reports = [question.about_secret(secret, given) for secret in _from_cluster(names, namespace, kubeconfig)]
+        if secrets or not names:
+            reports += _judge(question, secrets, given)
     except UnreadableInput as error:
         reports = [Report(error.source, error=str(error))]
     context.exit(conclude(reports, question.at, output))
+
+
+def _from_cluster(names: Sequence[str], namespace: str, kubeconfig: str | None) -> list[Mapping[str, object]]:
+    """Read Secrets from the cluster; UnreadableInput says which one could not be read and why."""
+    if not names:
+        return []
+    from zerotrust.common.naming import Ref
+    from zerotrust.kube.client import Client, load_configuration
+    from zerotrust.telemetry.metrics import Metrics
+
+    async def read() -> list[Mapping[str, object]]:
+        async with Client(await load_configuration(kubeconfig), Metrics()) as client:
+            return [await client.get(Ref("Secret", namespace, name)) for name in names]
+
+    try:
+        return asyncio.run(read())
+    except ZerotrustError as error:
+        raise UnreadableInput("the cluster", str(error)) from None
 
 
 def _overridden(

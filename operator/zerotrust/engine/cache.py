@@ -109,11 +109,9 @@ class Cache:
         one that is cached is gone.
         """
         old = self._objects[ref.kind].get(ref)
-        if version:
-            floor = _number(version)
-        else:
-            floor = _number(old.meta.resource_version) + 1 if old is not None else 0
-        if old is not None and floor < _number(old.meta.resource_version):
+        cached = _number(old.meta.resource_version) if old is not None else -1
+        floor = _number(version) if version else cached + 1
+        if floor < cached:
             return None
         if floor:
             self._tombstones[ref] = max(floor, self._tombstones.get(ref, 0))

@@ -23,7 +23,7 @@ from zerotrust.trustdomain.bundle import TrustBundle
 from zerotrust.trustdomain.reconcile import owner_reference
 from zerotrust.trustdomain.resource import TrustDomainSpec
 
-REFRESH = timedelta(minutes=1)
+REFRESH = timedelta(seconds=30)
 PATIENCE = timedelta(seconds=5)
 
 

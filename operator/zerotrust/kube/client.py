@@ -7,6 +7,7 @@ certificates, exec plugins); requests are our own, because the generated client 
 import asyncio
 import json
 import logging
+import os
 import random
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -45,6 +46,7 @@ class NoCluster(ZerotrustError):
 async def load_configuration(kubeconfig: str | None = None, context: str | None = None) -> Configuration:
     """Return how to reach the cluster: a kubeconfig if one is named or KUBECONFIG is set, else the pod's own account."""
     configuration = Configuration()
+    kubeconfig = kubeconfig or os.environ.get("KUBECONFIG") or None
     try:
         if kubeconfig is None and context is None:
             with suppress(config.ConfigException):

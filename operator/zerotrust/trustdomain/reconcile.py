@@ -24,7 +24,7 @@ from zerotrust.trustdomain.bundle import PEM_KEY, SPIFFE_KEY, TrustBundle
 from zerotrust.trustdomain.resource import TrustDomainSpec
 
 MAX_SKEW = timedelta(seconds=30)
-REFRESH = timedelta(minutes=1)
+REFRESH = timedelta(seconds=30)
 MAX_BLOCKED = 64
 
 
