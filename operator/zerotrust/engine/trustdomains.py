@@ -15,6 +15,7 @@ from zerotrust.identity.reconcile import TrustDomainView
 from zerotrust.identity.resource import ServiceIdentitySpec
 from zerotrust.pki.keys import is_slow
 from zerotrust.pki.secret import RECORD, ObservedSecret
+from zerotrust.pki.x509 import subject_key_id
 from zerotrust.trustdomain import reconcile
 from zerotrust.trustdomain.authority import Entropy, Record, RecordUnreadable
 from zerotrust.trustdomain.reconcile import BundleSnapshot, BundleTargets, TrustDomainSnapshot
@@ -26,6 +27,7 @@ COUNTS = timedelta(seconds=5)
 BY_TRUST_DOMAIN = "identities-by-trust-domain"
 BY_NAMESPACE = "identities-by-namespace"
 AUTHORITIES = "authority-secrets-by-trust-domain"
+LEAVES = "svid-secrets-by-issuer-key-id"
 
 Domain = CustomResource[TrustDomainSpec]
 Identity = CustomResource[ServiceIdentitySpec]
@@ -41,6 +43,7 @@ class TrustDomains:
         cache.index(BY_TRUST_DOMAIN, "ServiceIdentity", lambda one: [named_trust_domain(one)])
         cache.index(BY_NAMESPACE, "ServiceIdentity", lambda one: [one.meta.namespace])
         cache.index(AUTHORITIES, "Secret", self._authority_of)
+        cache.index(LEAVES, "Secret", _issuer_of)
 
     def _authority_of(self, secret: ObservedSecret) -> list[str]:
         ours = secret.meta.labels.get(naming.COMPONENT) == naming.COMPONENT_AUTHORITY
@@ -82,6 +85,14 @@ class TrustDomains:
             known = self._views[domain.meta.name] = (versions, _view(domain, secret))
         return known[1]
 
+    def leaf_ends(self, view: TrustDomainView) -> dict[str, list[datetime]]:
+        """When the leaves of each of a trust domain's authorities end, by the authority's key id."""
+        key_ids = [subject_key_id(root) for root in view.bundle.roots] if view.bundle else []
+        key_ids += [subject_key_id(view.active.certificate)] if view.active else []
+        return {
+            key_id: [secret.certificate.not_after for secret in self._cache.find(LEAVES, key_id)] for key_id in key_ids
+        }
+
     def identities(self, domain: Domain) -> list[Identity]:
         """Every identity of a TrustDomain."""
         found = list(self._cache.find(BY_TRUST_DOMAIN, domain.meta.name))
@@ -108,6 +119,11 @@ class TrustDomains:
 def named_trust_domain(identity: Identity) -> str:
     """The trust domain that an identity names, empty for the default one."""
     return (identity.spec.trust_domain or "") if isinstance(identity.spec, ServiceIdentitySpec) else ""
+
+
+def _issuer_of(secret: ObservedSecret) -> list[str]:
+    leaf = secret.meta.labels.get(naming.COMPONENT) == naming.COMPONENT_SVID and secret.certificate
+    return [secret.certificate.issuer_key_id] if leaf and secret.certificate else []
 
 
 def _view(domain: Domain, secret: ObservedSecret | None) -> TrustDomainView:
@@ -151,6 +167,10 @@ class TrustDomainController:
                 for domain in self._domains.all():
                     if self._concerns(domain, seen):
                         yield Touched(domain.meta.ref)
+            case "Secret":
+                issuers = [_issuer_of(one) if one is not None else [] for one in (change.old, change.new)]
+                if issuers[0] != issuers[1]:
+                    yield from (Touched(one.meta.ref, COUNTS) for one in self._domains.all())
             case "ServiceIdentity":
                 if _ready(change.old) == _ready(change.new) and change.old is not None and change.new is not None:
                     return
@@ -193,6 +213,7 @@ class TrustDomainController:
             identities_total=len(identities),
             identities_ready=sum(_ready(one) for one in identities),
             clock_skew=self._skew(),
+            leaf_ends=self._domains.leaf_ends(self._domains.view(domain)),
         )
 
     def _targets(self, domain: Domain) -> BundleTargets:

@@ -3,8 +3,8 @@
 Distribution of the bundle to namespaces is a key of its own (`reconcile_bundle`), so that one edited ConfigMap costs one write.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -42,7 +42,8 @@ class TrustDomainSnapshot:
     """Everything a decision about one TrustDomain depends on.
 
     `authority_secrets` are ours in the operator's namespace; `brought` is the one that `secretName` names.
-    `clock_skew` is local time minus the API server's, None while unknown.
+    `clock_skew` is local time minus the API server's, None while unknown. `leaf_ends` has the notAfter of every leaf in a
+    Secret, by the key id of its issuer.
     """
 
     resource: CustomResource[TrustDomainSpec]
@@ -55,6 +56,7 @@ class TrustDomainSnapshot:
     identities_total: int
     identities_ready: int
     clock_skew: timedelta | None
+    leaf_ends: Mapping[str, Sequence[datetime]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -287,7 +289,7 @@ def _plan(snapshot: TrustDomainSnapshot, now: datetime, step: _Step, refused: Co
     }
     if step.record is not None:
         bundle = step.record.bundle()
-        status["certificateAuthorities"] = [_authority_status(one) for one in step.record.authorities]
+        status["certificateAuthorities"] = [_authority_status(one, snapshot, now) for one in step.record.authorities]
         status["bundle"] = {
             "sequence": bundle.sequence,
             "hash": bundle.hash,
@@ -367,14 +369,15 @@ def _rotation_is_pending(snapshot: TrustDomainSnapshot, requested: datetime) -> 
     return active is not None and requested > active.certificate.not_valid_before_utc + authorities.BACKDATE
 
 
-def _authority_status(one: Authority) -> dict[str, Any]:
+def _authority_status(one: Authority, snapshot: TrustDomainSnapshot, now: datetime) -> dict[str, Any]:
+    key_id = profiles.subject_key_id(one.certificate)
     return {
         "id": one.id,
         "state": one.state,
         "notBefore": times.render(one.certificate.not_valid_before_utc),
         "notAfter": times.render(one.not_after),
-        "subjectKeyId": profiles.subject_key_id(one.certificate),
-        "liveLeaves": 0,
+        "subjectKeyId": key_id,
+        "liveLeaves": sum(end > now for end in snapshot.leaf_ends.get(key_id, ())),
     }
 
 
