@@ -84,7 +84,13 @@ class Bench:
             "annotations": secret["metadata"]["annotations"],
             "ownerReferences": owner,
         }
-        body = {"apiVersion": "v1", "kind": "Secret", "type": secret["type"], "metadata": metadata, "data": secret["data"]}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": secret["type"],
+            "metadata": metadata,
+            "data": secret["data"],
+        }
         regarding = {**event["regarding"], "name": name, "namespace": space, "uid": uid}
         told = {
             **{key: value for key, value in event.items() if not key.startswith("deprecated")},
@@ -99,11 +105,15 @@ class Bench:
         """Let the operator issue one identity, and keep what it wrote as the shape for the bare client."""
         space, name = self.places[0]
         await self.client.create(identity(space, name, TRUST_DOMAIN))
-        await controller.wait(lambda: controller.metric("zerotrust_identities", ready="True") >= 1, "the first identity")
-        await controller.wait(lambda: controller.metric("zerotrust_api_writes_total", kind="Event", verb="create") >= 2, "events")
+        await controller.wait(
+            lambda: controller.metric("zerotrust_identities", ready="True") >= 1, "the first identity"
+        )
+        await controller.wait(
+            lambda: controller.metric("zerotrust_api_writes_total", kind="Event", verb="create") >= 2, "events"
+        )
         secret = await self.client.get(Ref("Secret", space, f"{name}-svid"))
         status = (await self.client.get(Ref("ServiceIdentity", space, name)))["status"]
-        events = await self.client._request("GET", f"/apis/events.k8s.io/v1/namespaces/{space}/events", "events")  # noqa: SLF001
+        events = await self.client._request("GET", f"/apis/events.k8s.io/v1/namespaces/{space}/events", "events")
         self.template = {"secret": secret, "status": status, "event": events["items"][0]}
         await self.client.delete(Ref("ServiceIdentity", space, name))
         self.plane.kubectl("delete", "secrets,events.events.k8s.io", "--all", "-n", space)
@@ -112,7 +122,9 @@ class Bench:
         """From the first create to the last Ready, as the controller's acknowledged writes tell."""
         all_ready = asyncio.create_task(
             controller.wait(
-                lambda: controller.metric("zerotrust_identities", ready="True") >= self.count, "all identities", every=0.02
+                lambda: controller.metric("zerotrust_identities", ready="True") >= self.count,
+                "all identities",
+                every=0.05,
             )
         )
         creating = spread([lambda p=p: self.client.create(identity(*p, TRUST_DOMAIN)) for p in self.places])
@@ -164,7 +176,11 @@ def per_identity(before: Counter[tuple[str, str]], after: Counter[tuple[str, str
     delta = after - before
     parts = []
     for (verb, resource), number in sorted(delta.items()):
-        if resource == "leases" or (verb, resource) == ("POST", "serviceidentities") or resource.startswith("trustdomains"):
+        if (
+            resource == "leases"
+            or (verb, resource) == ("POST", "serviceidentities")
+            or resource.startswith("trustdomains")
+        ):
             continue
         if number / count >= 0.005:
             parts.append(f"{verb} {resource} {number / count:.3f}")
@@ -200,7 +216,9 @@ async def measure(bench: Bench) -> list[str]:
         issue_writes = per_identity(before, writes(bench.plane), bench.count)
         await bench.check(revision=1)
         ratios.append(issues[-1] / raws[-1])
-        say(f"pair {pair}: raw {raws[-1]:.2f} s, operator {issues[-1]:.2f} s, ratio {ratios[-1]:.2f}; writes: {issue_writes}")
+        say(
+            f"pair {pair}: raw {raws[-1]:.2f} s, operator {issues[-1]:.2f} s, ratio {ratios[-1]:.2f}; writes: {issue_writes}"
+        )
         if pair < bench.pairs:
             controller.stop()
             await bench.clean()
@@ -227,17 +245,23 @@ async def measure(bench: Bench) -> list[str]:
         f"| identities | {count} in {len(bench.namespaces)} namespaces |",
         f"| raw client, create + Secret + status + Event | median {statistics.median(raws):.2f} s |",
         f"| operator, first create to last Ready | median {statistics.median(issues):.2f} s |",
-        f"| **ratio, median of {len(ratios)} pairs** | **{statistics.median(ratios):.2f}**"
-        f" ({min(ratios):.2f} to {max(ratios):.2f}) |",
+        (
+            f"| **ratio, median of {len(ratios)} pairs** | **{statistics.median(ratios):.2f}**"
+            f" ({min(ratios):.2f} to {max(ratios):.2f}) |"
+        ),
         f"| API writes for each issue | {issue_writes} |",
         f"| renewal wave of all | {wave:.2f} s |",
         f"| API writes for each renewal | {wave_writes} |",
         f"| graceful restart until leading with an empty queue | {restart:.2f} s |",
         f"| API writes at restart (Lease apart) | {sum(restart_writes.values())} {restart_writes or ''} |",
-        f"| controller peak RSS: issue, wave, restart | {issue_usage.peak_mib:.0f}, {wave_usage.peak_mib:.0f},"
-        f" {restart_usage.peak_mib:.0f} MiB |",
-        f"| controller CPU: start + issue, then wave, restart | {issue_usage.cpu_seconds:.1f},"
-        f" {wave_usage.cpu_seconds - issue_usage.cpu_seconds:.1f}, {restart_usage.cpu_seconds:.1f} s |",
+        (
+            f"| controller peak RSS: issue, wave, restart | {issue_usage.peak_mib:.0f}, {wave_usage.peak_mib:.0f},"
+            f" {restart_usage.peak_mib:.0f} MiB |"
+        ),
+        (
+            f"| controller CPU: start + issue, then wave, restart | {issue_usage.cpu_seconds:.1f},"
+            f" {wave_usage.cpu_seconds - issue_usage.cpu_seconds:.1f}, {restart_usage.cpu_seconds:.1f} s |"
+        ),
     ]
 
 

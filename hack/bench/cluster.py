@@ -101,17 +101,17 @@ class ControllerProcess:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         program = Path(sys.executable).with_name("zerotrust")
-        self._process = subprocess.Popen(
-            [program, "controller", "--kubeconfig", self._plane.kubeconfig, "--metrics-host", "127.0.0.1"]
-            + ["--metrics-port", str(self.port), "--namespace", OPERATOR_NAMESPACE],
-            stderr=self._log.open("ab"),
-        )
+        telemetry = ["--metrics-host", "127.0.0.1", "--metrics-port", str(self.port)]
+        place = ["--kubeconfig", self._plane.kubeconfig, "--namespace", OPERATOR_NAMESPACE]
+        self._process = subprocess.Popen([program, "controller", *place, *telemetry], stderr=self._log.open("ab"))
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that carry these labels; 0 when there is none."""
         total = 0.0
         for line in self._read("/metrics").splitlines():
-            if line.startswith((f"{name}{{", f"{name} ")) and all(f'{key}="{value}"' in line for key, value in labels.items()):
+            if line.startswith((f"{name}{{", f"{name} ")) and all(
+                f'{key}="{value}"' in line for key, value in labels.items()
+            ):
                 total += float(line.rpartition(" ")[2])
         return total
 
@@ -131,7 +131,7 @@ class ControllerProcess:
         except (urllib.error.URLError, OSError):
             return ""
 
-    async def wait(self, condition: Callable[[], bool], what: str, seconds: float = 600, every: float = 0.05) -> float:
+    async def wait(self, condition: Callable[[], bool], what: str, seconds: float = 600, every: float = 0.1) -> float:
         """Wait for a condition and return the seconds it took."""
         started = time.monotonic()
         while not await asyncio.to_thread(condition):

@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
 import socket
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,7 +14,6 @@ from uuid import uuid4
 
 from kubernetes.aio.client import Configuration
 
-from zerotrust.common.conditions import find
 from zerotrust.common.naming import Ref
 from zerotrust.engine.cache import Cache
 from zerotrust.engine.clock import Clock, SystemClock
@@ -35,6 +34,7 @@ from zerotrust.trustdomain.reconcile import MAX_SKEW
 logger = logging.getLogger(__name__)
 
 LEASE = "zerotrust-controller"
+READINESS = "identities-by-readiness"
 SKEW_CHECK = 30.0
 
 
@@ -93,6 +93,7 @@ class Controller:
             self._client, self._clock, Ref("Lease", options.namespace, LEASE), identity, options.lease_duration
         )
         self.telemetry = TelemetryServer(self.metrics, self._not_ready, options.metrics_host, options.metrics_port)
+        self.cache.index(READINESS, "ServiceIdentity", lambda identity: [identity.ready])
         self._domains = domains
         self.synced = asyncio.Event()
         self._register_gauges()
@@ -125,6 +126,8 @@ class Controller:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(Watchdog(self.metrics).run(), name="watchdog")
             await self.watch.fill()
+            gc.freeze()  # what a cluster has at the start mostly stays; full collections need not look at it again
+            gc.set_threshold(20_000, 20, 50)
             self.synced.set()
             self.metrics.synced.set(1)
             logger.info("caches filled: %s", ", ".join(f"{count} {kind}" for kind, count in self._counts()))
@@ -178,11 +181,9 @@ class Controller:
         )
 
     def _readiness(self) -> Iterable[Sample]:
-        counts: Counter[tuple[str, ...]] = Counter()
-        for identity in self.cache.of_kind("ServiceIdentity"):
-            ready = find(identity.conditions, "Ready") or {}
-            counts[(str(ready.get("status", "Unknown")), str(ready.get("reason", "NotReconciled")))] += 1
-        return list(counts.items())
+        for key, number in self.cache.sizes(READINESS):
+            status, reason = key if isinstance(key, tuple) else ("", "")
+            yield (status or "Unknown", reason or "NotReconciled"), number
 
     def _expiries(self) -> Iterable[Sample]:
         for domain in self._domains.all():

@@ -68,9 +68,3 @@ def merge(
 def find(observed: Sequence[Mapping[str, Any]], type_: str) -> Mapping[str, Any] | None:
     """Return the condition of that type, or None."""
     return next((condition for condition in observed if condition.get("type") == type_), None)
-
-
-def is_true(observed: Sequence[Mapping[str, Any]], type_: str) -> bool:
-    """Tell whether the condition is there and True."""
-    condition = find(observed, type_)
-    return condition is not None and condition.get("status") == "True"

@@ -1,11 +1,14 @@
 """What the cache keeps of objects: trimmed, typed, frozen."""
 
+import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
-from zerotrust.common import times
+from zerotrust.common import conditions, times
 from zerotrust.common.errors import SpecError
 from zerotrust.common.naming import Ref
 from zerotrust.common.resource import Resource, parse
@@ -52,11 +55,22 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class CustomResource(Generic[Spec]):
-    """One of our own resources; `spec` is the parsed model, or the error that says why it cannot be used."""
+    """One of our own resources; `spec` is the parsed model, or the error that says why it cannot be used.
+
+    The status is kept as JSON: ten thousand parsed ones would cost the garbage collector more than reading them again.
+    `ready` is the status and reason of its Ready condition, empty texts before there is one.
+    """
 
     meta: Meta
     spec: Spec | SpecError
-    status: Mapping[str, Any]
+    status_json: str
+    ready: tuple[str, str]
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        """The status as it was last written."""
+        status: Mapping[str, Any] = json.loads(self.status_json)
+        return status
 
     @property
     def conditions(self) -> Sequence[Mapping[str, Any]]:
@@ -76,13 +90,13 @@ def meta_of(kind: str, body: Mapping[str, Any]) -> Meta:
     """Read an object's metadata."""
     metadata = body["metadata"]
     return Meta(
-        ref=Ref(kind, metadata.get("namespace", ""), metadata["name"]),
+        ref=Ref(kind, sys.intern(metadata.get("namespace", "")), metadata["name"]),
         uid=metadata.get("uid", ""),
         resource_version=metadata.get("resourceVersion", ""),
         generation=metadata.get("generation", 0),
         created=times.parse_or_none(metadata.get("creationTimestamp")),
-        labels=metadata.get("labels") or {},
-        annotations=metadata.get("annotations") or {},
+        labels=_interned(metadata.get("labels")),
+        annotations=_interned(metadata.get("annotations")),
         owners=tuple(metadata.get("ownerReferences") or ()),
         deleting="deletionTimestamp" in metadata,
     )
@@ -100,12 +114,31 @@ def config_map(body: Mapping[str, Any]) -> ConfigMap:
 
 def custom_resource(kind: str, model: type[Spec], body: Mapping[str, Any]) -> CustomResource[Spec]:
     """Parse one of our resources; a spec that cannot be used is kept as the error to report."""
-    spec: Spec | SpecError
+    status = body.get("status") or {}
+    ready = conditions.find(status.get("conditions") or (), "Ready") or {}
+    return CustomResource(
+        meta_of(kind, body),
+        _parsed(model, json.dumps(body.get("spec") or {}, sort_keys=True)),
+        json.dumps(status, separators=(",", ":")),
+        (ready.get("status", ""), ready.get("reason", "")),
+    )
+
+
+@lru_cache(maxsize=8192)
+def _parsed(model: type[Spec], text: str) -> Spec | SpecError:
+    """Parse a spec; equal specs, of which a cluster has thousands, share one model."""
     try:
-        spec = parse(model, body.get("spec") or {}, "spec")
+        return parse(model, json.loads(text), "spec")
     except SpecError as error:
-        spec = error
-    return CustomResource(meta_of(kind, body), spec, body.get("status") or {})
+        return SpecError(error.path, error.message)
+
+
+_NOTHING: Mapping[str, str] = {}
+
+
+def _interned(values: Mapping[str, str] | None) -> Mapping[str, str]:
+    """Keep each key once for the whole process."""
+    return {sys.intern(key): value for key, value in values.items()} if values else _NOTHING
 
 
 def controller_uid(meta: Meta) -> str | None:

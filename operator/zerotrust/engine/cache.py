@@ -79,13 +79,13 @@ class Cache:
         objects = self._objects[kind]
         return [objects[ref] for ref in table.get(key, ())]
 
-    def has(self, index: str, key: Hashable) -> bool:
-        """Tell whether the index has anything under this key."""
-        return bool(self._indexes[index][2].get(key))
+    def size(self, index: str, key: Hashable) -> int:
+        """How many objects the index has under this key."""
+        return len(self._indexes[index][2].get(key, ()))
 
-    def keys(self, index: str) -> list[Hashable]:
-        """Every key of an index that has an object."""
-        return [key for key, refs in self._indexes[index][2].items() if refs]
+    def sizes(self, index: str) -> list[tuple[Hashable, int]]:
+        """Every key of an index with the number of its objects."""
+        return [(key, len(refs)) for key, refs in self._indexes[index][2].items()]
 
     def put(self, observed: Observed, by: Hashable = None) -> Change | None:
         """Take in news of an object; None when it is no news."""

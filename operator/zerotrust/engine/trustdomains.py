@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 
 from zerotrust.common import naming
-from zerotrust.common.conditions import is_true
 from zerotrust.common.errors import SpecError
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import CustomResource, Plain
@@ -26,6 +25,8 @@ COUNTS = timedelta(seconds=5)
 
 BY_TRUST_DOMAIN = "identities-by-trust-domain"
 BY_NAMESPACE = "identities-by-namespace"
+BY_PLACE = "identities-by-namespace-and-trust-domain"
+READY = "ready-identities-by-trust-domain"
 AUTHORITIES = "authority-secrets-by-trust-domain"
 LEAVES = "svid-secrets-by-issuer-key-id"
 
@@ -41,6 +42,8 @@ class TrustDomains:
         self.operator_namespace = operator_namespace
         self._views: dict[str, tuple[tuple[str, str], TrustDomainView]] = {}
         cache.index(BY_TRUST_DOMAIN, "ServiceIdentity", lambda one: [named_trust_domain(one)])
+        cache.index(READY, "ServiceIdentity", lambda one: [named_trust_domain(one)] if one.ready[0] == "True" else [])
+        cache.index(BY_PLACE, "ServiceIdentity", lambda one: [(one.meta.namespace, named_trust_domain(one))])
         cache.index(BY_NAMESPACE, "ServiceIdentity", lambda one: [one.meta.namespace])
         cache.index(AUTHORITIES, "Secret", self._authority_of)
         cache.index(LEAVES, "Secret", _issuer_of)
@@ -93,13 +96,15 @@ class TrustDomains:
             key_id: [secret.certificate.not_after for secret in self._cache.find(LEAVES, key_id)] for key_id in key_ids
         }
 
-    def identities(self, domain: Domain) -> list[Identity]:
-        """Every identity of a TrustDomain."""
-        found = list(self._cache.find(BY_TRUST_DOMAIN, domain.meta.name))
+    def names_of(self, domain: Domain) -> tuple[str, ...]:
+        """What identities of a TrustDomain write as its name: the default one's may write none."""
         default = self.default()
-        if default is not None and default.meta.ref == domain.meta.ref:
-            found += self._cache.find(BY_TRUST_DOMAIN, "")
-        return found
+        is_default = default is not None and default.meta.ref == domain.meta.ref
+        return (domain.meta.name, "") if is_default else (domain.meta.name,)
+
+    def count(self, index: str, domain: Domain) -> int:
+        """How many identities of a TrustDomain an index by trust domain has."""
+        return sum(self._cache.size(index, name) for name in self.names_of(domain))
 
     def selects(self, domain: Domain, namespace: Plain) -> bool:
         """Tell whether the trust bundle goes to a namespace."""
@@ -110,10 +115,7 @@ class TrustDomains:
             return True
         if selection.selector is not None:
             return selection.selector.matches(namespace.meta.labels)
-        return any(
-            (own := self.of(one)) is not None and own.meta.ref == domain.meta.ref
-            for one in self._cache.find(BY_NAMESPACE, namespace.meta.name)
-        )
+        return any(self._cache.size(BY_PLACE, (namespace.meta.name, name)) for name in self.names_of(domain))
 
 
 def named_trust_domain(identity: Identity) -> str:
@@ -201,7 +203,6 @@ class TrustDomainController:
             default = self._domains.default()
             if domain.spec.default and default is not None and default.meta.ref != ref:
                 other_default = default.meta.name
-        identities = self._domains.identities(domain)
         return TrustDomainSnapshot(
             resource=domain,
             operator_namespace=self._domains.operator_namespace,
@@ -210,8 +211,8 @@ class TrustDomainController:
             brought=brought,
             other_default=other_default,
             targets=self._targets(domain),
-            identities_total=len(identities),
-            identities_ready=sum(_ready(one) for one in identities),
+            identities_total=self._domains.count(BY_TRUST_DOMAIN, domain),
+            identities_ready=self._domains.count(READY, domain),
             clock_skew=self._skew(),
             leaf_ends=self._domains.leaf_ends(self._domains.view(domain)),
         )
@@ -275,7 +276,11 @@ class TrustBundleController:
                     yield from (Touched(self._key(change.ref.name, one)) for one in self._domains.all())
             case "ServiceIdentity":
                 if change.old is None or change.new is None or change.old.spec != change.new.spec:
-                    yield from (Touched(self._key(change.ref.namespace, one)) for one in self._domains.all())
+                    for one in self._domains.all():
+                        key = self._key(change.ref.namespace, one)
+                        # A wave of new identities in a namespace that has the bundle already changes nothing for it.
+                        if change.old is not None or self._cache.get(self._place(key)) is None:
+                            yield Touched(key)
             case "TrustDomain":
                 if not same_generation(change):
                     yield from self._everywhere(seen)
@@ -288,6 +293,9 @@ class TrustBundleController:
         for namespace in self._cache.of_kind("Namespace"):
             yield Touched(self._key(namespace.meta.name, domain))
 
+    def _place(self, key: Ref) -> Ref:
+        return Ref("ConfigMap", key.namespace, naming.trust_bundle_name(key.name))
+
     def _key(self, namespace: str, domain: Domain) -> Ref:
         return Ref(self.name, namespace, domain.meta.name)
 
@@ -297,7 +305,7 @@ class TrustBundleController:
         if namespace is None or namespace.meta.deleting:
             return None
         domain = self._domains.get(ref.name)
-        place = Ref("ConfigMap", ref.namespace, naming.trust_bundle_name(ref.name))
+        place = self._place(ref)
         return BundleSnapshot(
             trust_domain=domain,
             bundle=self._domains.view(domain).bundle if domain else None,
@@ -343,4 +351,4 @@ def _default_moved(change: Change) -> bool:
 
 
 def _ready(identity: Identity | None) -> bool:
-    return identity is not None and is_true(identity.conditions, "Ready")
+    return identity is not None and identity.ready[0] == "True"

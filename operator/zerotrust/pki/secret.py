@@ -6,6 +6,7 @@ The private key is looked at once, on the way into the cache, to say whether it 
 import base64
 import binascii
 import hashlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -64,7 +65,7 @@ def observe(body: Mapping[str, Any]) -> ObservedSecret:
     """Reduce a Secret to what may be cached; what cannot be read is said in `problem`, never raised."""
     meta = meta_of("Secret", body)
     data = body.get("data") or {}
-    digests = {key: digest(_decoded(value)) for key, value in data.items()}
+    digests = {sys.intern(key): digest(_decoded(value)) for key, value in data.items()}
     certificate, problem = _certificate(_decoded(data.get(CERTIFICATE)), _decoded(data.get(PRIVATE_KEY)))
     kept = [RECORD] if meta.labels.get(COMPONENT) == COMPONENT_AUTHORITY_RECORD else []
     if certificate is not None and certificate.signs:
