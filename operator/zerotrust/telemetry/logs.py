@@ -3,7 +3,7 @@
 import logging
 import re
 import sys
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -38,6 +38,7 @@ class _Redacting(logging.Filter):
                 setattr(record, name, redact(value))
         if record.exc_info and not record.exc_text:
             record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+        record.exc_info = None  # a formatter would quote the exception itself again
         return True
 
 
@@ -57,9 +58,17 @@ class _Text(logging.Formatter):
         return line + (f"\n{record.exc_text}" if record.exc_text else "")
 
 
+class _Handler(logging.StreamHandler[TextIO]):
+    """Says no more than that a line was lost when it cannot be written: the usual report quotes the arguments."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the standard library's name
+        if sys.__stderr__ is not None:
+            sys.__stderr__.write(f"a log line from {record.name} could not be written\n")
+
+
 def configure(log_format: LogFormat = "text", level: str = "INFO") -> None:
     """Send every log line to standard error; kopf's own chatter about objects stays out, because it quotes their bodies."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler(sys.stderr)
     formatter: Any = (
         JsonFormatter("%(asctime)s %(levelname)s %(name)s %(message)s", rename_fields={"levelname": "level"})
         if log_format == "json"
