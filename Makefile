@@ -71,7 +71,7 @@ demo: venv ## Show the operator at work on a local control plane
 	$(BIN)/python hack/demo.py $(ARGS)
 
 bench: venv ## Measure throughput; ARGS goes to hack/bench/bench.py
-	$(BIN)/python hack/bench/bench.py $(ARGS)
+	$(BIN)/python -m hack.bench.bench $(ARGS)
 
 # uv is a tool of this target only, so it lives no longer than the target.
 LOCK := pip compile --quiet --python-version 3.11 --generate-hashes --universal --no-header --no-annotate

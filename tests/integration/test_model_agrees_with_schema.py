@@ -8,17 +8,17 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
+from pydantic.alias_generators import to_snake
 
 from hack.controlplane import ControlPlane
 from hack.generate import KINDS
-from tests.integration.test_crd_rules import ApiServer, manifest_of
+from tests.integration.test_crd_rules import SAMPLES, ApiServer, manifest_of
 from zerotrust.common.errors import SpecError
 from zerotrust.common.kind import Kind
 from zerotrust.common.resource import DURATION, LABEL_KEY, TIMESTAMP, parse
@@ -32,7 +32,22 @@ Spec = dict[str, Any]
 EXAMPLES = 300
 
 DURATIONS = (
-    *("24h", "1h30m", "90m", "1m", "60s", "60000ms", "1.5h", "0.5h", "1.125m", "8760h", "8759h60m", "1h1h", "0001h"),
+    *(
+        "24h",
+        "1h30m",
+        "1h30m0.001s",
+        "90m",
+        "1m",
+        "60s",
+        "60000ms",
+        "1.5h",
+        "0.5h",
+        "1.125m",
+        "8760h",
+        "8759h60m",
+        "1h1h",
+        "0001h",
+    ),
     *("", "24", "h", "0h", "0s", "59s", "59.999s", "59999.999ms", "60.0001s", "59.99999999s", "8760h0.001s", "8761h"),
     *("-1h", "+1h", "1 h", " 1h", "1h ", "1h\n", "1H", "1d", "1us", "1ns", "1µs", "1e2h", "1_0h", "0x1h", ".5h", "1.h"),
     *("1.0000h", "1,5h", "\u0661h", "1h30", "2562047h", "2562048h", "99999999999h", "9" * 31 + "h", "0" * 31 + "h"),
@@ -82,6 +97,7 @@ OTHERS: tuple[Any, ...] = (
     *("true", "1", "443", "a", "A", "a.b", "a..b", "-a", "a/b", "*", "é", "\x00", "a" * 64, "a" * 254, "a" * 5000),
     *("10.0.0.0/8", "::/0", "10.0.0.0", "https://a/b", "https://a\u00a0b", "https://a/\x0b", "https://a/\x85"),
 )
+WRONG: tuple[Any, ...] = (None, True, 1, 1.5, "1", "a\n", [], {}, {"unknown": None}, {"unknown": 1})
 
 
 @dataclass(frozen=True)
@@ -127,7 +143,7 @@ def refusals(server: ApiServer, kind: Kind, spec: Any) -> tuple[str, str]:
     status, answer = server.try_to_create(kind, {"spec": spec})
     assert status in (201, 400, 422), answer
     try:
-        parse(kind.spec, spec, "spec")
+        parse(kind.spec, {} if spec is None else spec, "spec")  # without a spec, everything is defaulted
     except SpecError as error:
         return answer.get("message", ""), str(error)
     return answer.get("message", ""), ""
@@ -155,9 +171,10 @@ def test_known_differences_are_still_there(server: ApiServer, difference: Differ
 def test_durations(server: ApiServer, text: str) -> None:
     assert_agreement(server, SERVICE_IDENTITY, {"certificate": {"duration": text}})
     assert_agreement(server, SERVICE_IDENTITY, {"certificate": {"renewBefore": text, "duration": "1h30m"}})
-    assert_agreement(server, TRUST_DOMAIN, {"identities": {"duration": text, "maxDuration": "60m"}})
-    for part in ({"duration": text}, {"duration": "6h", "rotation": {}}):
-        assert_agreement(server, TRUST_DOMAIN, {"certificateAuthority": part, "identities": {"maxDuration": text}})
+    assert_agreement(server, TRUST_DOMAIN, {"identities": {"duration": text, "maxDuration": "90m"}})
+    short = {"duration": "1m", "maxDuration": text}
+    for lifetime in (text, "6h", "9h"):  # 9h is six times an hour and a half
+        assert_agreement(server, TRUST_DOMAIN, {"certificateAuthority": {"duration": lifetime}, "identities": short})
 
 
 @pytest.mark.parametrize("text", TIMES, ids=repr)
@@ -171,6 +188,19 @@ def test_times(server: ApiServer, text: str) -> None:
 def test_any_value_for_any_field(server: ApiServer, kind: Kind, value: Any) -> None:
     for field in kind.spec.model_fields.values():
         assert_agreement(server, kind, {field.alias: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "sample"),
+    [pytest.param(kind, sample["spec"], id=kind.name) for kind in KINDS for sample in SAMPLES[kind.name]],
+)
+def test_any_place(server: ApiServer, kind: Kind, sample: Spec) -> None:
+    assert assert_agreement(server, kind, sample)
+    for way in ways(sample):
+        for wrong in WRONG:
+            assert_agreement(server, kind, put(sample, way, wrong))
+        for name in ("unknown", to_snake(str(way[-1])) if way else "Spec"):
+            assert_agreement(server, kind, renamed(sample, way, name))
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -208,6 +238,27 @@ def keys_of(value: Any) -> list[Any]:
 
 def get(value: Any, key: Any) -> Any:
     return value[key]
+
+
+def put(spec: Any, way: tuple[Any, ...], value: Any) -> Any:
+    """The spec with another value at a place."""
+    if not way:
+        return value
+    return (
+        {**spec, way[0]: put(spec[way[0]], way[1:], value)}
+        if isinstance(spec, dict)
+        else [put(entry, way[1:], value) if number == way[0] else entry for number, entry in enumerate(spec)]
+    )
+
+
+def renamed(spec: Any, way: tuple[Any, ...], name: str) -> Any:
+    """The spec with the last field of a way under another name; the spec itself and entries of lists have no name."""
+    if not way or isinstance(way[-1], int):
+        return spec
+    container = spec
+    for key in way[:-1]:
+        container = container[key]
+    return put(spec, way[:-1], {name if key == way[-1] else key: value for key, value in container.items()})
 
 
 def values(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
@@ -306,11 +357,10 @@ def ways(value: Any) -> Iterator[tuple[Any, ...]]:
 
 @st.composite
 def changed(draw: st.DrawFn, spec: Any, way: tuple[Any, ...], schema: dict[str, Any]) -> Any:
-    """The spec with one place dropped, replaced, extended or distorted."""
-    spec = deepcopy(spec)
-    container, value = None, spec
+    """The spec with one place dropped, replaced, renamed, extended or distorted."""
+    value = spec
     for key in way:
-        container, value, schema = value, value[key], schema_at(schema, key)
+        value, schema = value[key], schema_at(schema, key)
     changes = [st.sampled_from(OTHERS), st.sampled_from([*DURATIONS, *TIMES])]
     match value:
         case str():
@@ -318,26 +368,28 @@ def changed(draw: st.DrawFn, spec: Any, way: tuple[Any, ...], schema: dict[str, 
                 st.sampled_from([f"{value}\n", value.upper(), f"{value}é", value * 20, f" {value}", value[1:]])
             )
         case int() | float():
-            changes.append(st.sampled_from([value + 100, -value, float(value), value + 0.5, str(value), bool(value)]))
+            changes.append(
+                st.sampled_from([value + 100, -value, int(value), float(value), value + 0.5, str(value), bool(value)])
+            )
         case list():
             changes.append(st.sampled_from([value * 2, value * 70, value[:0], [*value, None], value[1:]]))
         case dict():
             names = [name for name in schema.get("properties", {}) if name not in value]
-            unknown = st.sampled_from(
-                ["unknown", "renew_before", "match_labels", "Ports", "", "zerotrust.dev/a", "a b"]
+            added = st.tuples(
+                st.sampled_from(["unknown", "Ports", "", "zerotrust.dev/a", "a b"]), st.sampled_from(OTHERS)
             )
-            added = st.tuples(unknown, st.sampled_from(OTHERS))
             if names:  # more often than not the other part of a union
                 known = st.sampled_from(names).flatmap(lambda n: st.tuples(st.just(n), values(schema["properties"][n])))
                 added = known | added
             changes.append(added.map(lambda entry: {**value, entry[0]: entry[1]}))
-    if container is None:
-        return draw(changes[-1])
-    if draw(st.integers(0, 4)) == 0:
-        del container[way[-1]]
-    else:
-        container[way[-1]] = draw(st.one_of(changes))
-    return spec
+            changes += [st.just(without(value, name)) for name in value]
+    if way and draw(st.integers(0, 9)) == 0:
+        return renamed(spec, way, draw(st.sampled_from([to_snake(str(way[-1])), str(way[-1]).lower(), "unknown"])))
+    return put(spec, way, draw(st.one_of(changes)))
+
+
+def without(body: Spec, name: str) -> Spec:
+    return {key: value for key, value in body.items() if key != name}
 
 
 def schema_at(schema: dict[str, Any], key: Any) -> dict[str, Any]:

@@ -27,8 +27,6 @@ from zerotrust.pki.conformance import UnreadableInput, check_svid, is_spiffe_id,
 
 GOOD = an_svid()
 
-# --- SPIFFE IDs ---
-
 TRUST_DOMAIN_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.-_"
 SEGMENT_CHARACTERS = TRUST_DOMAIN_CHARACTERS + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -93,8 +91,6 @@ def test_an_id_is_judged_the_same_inside_a_certificate(raw: bytes) -> None:
     refused_by_grammar = bool(broken & {"S1", "S2", "S3", "S5", "S6", "S7"})
     assert refused_by_grammar == (not literally_a_spiffe_id(raw))
 
-
-# --- single changes of a good SVID ---
 
 seconds = st.integers(1, 10**8).map(lambda n: timedelta(seconds=n))
 other_usages = st.frozensets(st.sampled_from(USAGES), min_size=1)
@@ -200,9 +196,6 @@ def test_parts_of_two_svids_do_not_mix(part: str) -> None:
         "domain": lambda: failures(GOOD, trust_domain="example.com"),
     }
     assert mixed[part]() != set()
-
-
-# --- malformed inputs ---
 
 
 @given(st.integers(0), st.binary(max_size=4), st.integers(0, 3))

@@ -108,7 +108,7 @@ def test_base64_may_be_folded(svid: Svid) -> None:
 
 def test_every_secret_of_every_document_is_checked(svid: Svid) -> None:
     good, bad = secret(values(svid)), secret(values(svid, new_key()), "bad")
-    listed = {"kind": "List", "items": [{"kind": "ConfigMap"}, bad]}
+    listed = {"kind": "List", "items": [{"kind": "ConfigMap"}, "text", bad]}
     nameless = {name: value for name, value in good.items() if name not in ("kind", "apiVersion")}
     text = yaml.safe_dump_all([{"kind": "Namespace"}, good, None, listed, {"kind": "SecretList", "items": [nameless]}])
     result = run("-", "-o", "json", stdin=text)

@@ -20,7 +20,7 @@ from tests.support.certificates import (
     der,
 )
 from tests.support.verdicts import failures, judge
-from zerotrust.pki.conformance import RULES, Outcome, UnreadableInput, check_svid
+from zerotrust.pki.conformance import RULES, Outcome, UnreadableInput, check_svid, passes
 
 
 def test_a_good_svid_passes_every_rule_without_advice() -> None:
@@ -219,6 +219,13 @@ def test_more_certificates_than_anybody_needs_are_unreadable() -> None:
     svid = an_svid()
     with pytest.raises(UnreadableInput, match="at most 10 are judged"):
         check_svid([svid.chain[0]] * 11, svid.bundle, NOW)
+
+
+def test_an_svid_passes_when_no_rule_fails() -> None:
+    svid = an_svid()
+    longest = [*svid.chain, *([svid.chain[1]] * 8)]
+    assert passes(check_svid(longest, svid.bundle, NOW))
+    assert not passes(check_svid(svid.chain, an_svid().bundle, NOW))
 
 
 def test_a_huge_bundle_document_is_unreadable() -> None:

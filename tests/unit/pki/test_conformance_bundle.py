@@ -164,8 +164,9 @@ def test_b2_the_sequence_is_an_integer(svid: Svid, value: Any) -> None:
     assert broken(svid, json.dumps(document).encode()) == {"B2"}
 
 
-def test_b2_the_sequence_has_64_bits(svid: Svid) -> None:
-    assert broken(svid, bundle_document(svid.bundle, spiffe_sequence=2**64 - 1)) == set()
+@pytest.mark.parametrize("value", [0, 2**64 - 1])
+def test_b2_the_sequence_has_64_bits(svid: Svid, value: int) -> None:
+    assert broken(svid, bundle_document(svid.bundle, spiffe_sequence=value)) == set()
 
 
 def test_b2_a_missing_sequence_is_advised_against(svid: Svid) -> None:

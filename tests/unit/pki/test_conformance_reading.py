@@ -16,6 +16,10 @@ def test_certificates_are_read_in_order_and_text_around_them_is_ignored() -> Non
     assert read_certificates("chain.pem", text) == svid.chain
 
 
+def test_as_many_certificates_are_read_as_a_bundle_may_hold() -> None:
+    assert len(read_certificates("bundle.pem", pem(an_svid().bundle[0]) * 100)) == 100
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

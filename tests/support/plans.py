@@ -1,0 +1,98 @@
+"""Reading plans: what a test wants to know of one, in its own words."""
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from tests.support.certificates import key_pem
+from zerotrust.common.plan import Plan
+from zerotrust.pki.keys import PrivateKey
+
+
+def conditions(plan: Plan) -> dict[str, tuple[str, str]]:
+    """Status and reason of every condition, by type."""
+    return {one["type"]: (one["status"], one["reason"]) for one in _conditions(plan)}
+
+
+def message(plan: Plan, type_: str = "Ready") -> str:
+    """What a condition tells people."""
+    return str(next(one["message"] for one in _conditions(plan) if one["type"] == type_))
+
+
+def _conditions(plan: Plan) -> list[dict[str, Any]]:
+    assert plan.status is not None, "the plan leaves the status as it is"
+    return list(plan.status["conditions"])
+
+
+def ready(plan: Plan) -> tuple[str, str]:
+    """Status and reason of Ready."""
+    return conditions(plan)["Ready"]
+
+
+def events(plan: Plan) -> list[tuple[str, str]]:
+    """Type and reason of each event."""
+    return [(event.type, event.reason) for event in plan.events]
+
+
+def has_issued(plan: Plan) -> bool:
+    return any(outcome.metric == "issued" for outcome in plan.outcomes)
+
+
+def issue_reason(plan: Plan) -> str:
+    """Why a certificate was issued; empty when none was."""
+    return next((outcome.label for outcome in plan.outcomes if outcome.metric == "issued"), "")
+
+
+def manifest(plan: Plan, name: str = "") -> Mapping[str, Any]:
+    """The plan's one Apply, or the one of that name."""
+    (found,) = (apply.manifest for apply in plan.applies if not name or apply.ref.name == name)
+    return found
+
+
+def value(plan: Plan, key: str, name: str = "") -> bytes:
+    """One decoded value of the Secret in the plan's Apply."""
+    return base64.b64decode(manifest(plan, name)["data"][key])
+
+
+def certificates(plan: Plan, key: str = "tls.crt") -> list[x509.Certificate]:
+    """The certificates in one value of the Secret, leaf first."""
+    return x509.load_pem_x509_certificates(value(plan, key))
+
+
+def leaf(plan: Plan) -> x509.Certificate:
+    return certificates(plan)[0]
+
+
+def shows_key(text: str, key: PrivateKey) -> bool:
+    """Tell whether the text gives a private key away: as PEM, base64 of PEM, DER, hex, or its secret number."""
+    written = key_pem(key)
+    der = key.private_bytes(serialization.Encoding.DER, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    body = b"".join(line for line in written.splitlines() if not line.startswith(b"-----"))
+    # The first bytes name the algorithm only; what follows is what must not be seen.
+    forms = {
+        body[48:88].decode(),
+        base64.b64encode(written)[80:140].decode(),
+        der[40:60].hex(),
+        repr(der[40:60])[2:-1],
+        repr(body[48:88])[2:-1],
+    }
+    numbers = key.private_numbers()
+    forms.add(str(getattr(numbers, "private_value", None) or getattr(numbers, "d", None)))
+    flat = text.replace("\\n", "").replace("\n", "")
+    return any(form in text or form in flat for form in forms) or "PRIVATE KEY" in text
+
+
+def everything_visible(plan: Plan) -> str:
+    """All of a plan but the values of Secrets: what ends up where people without access to Secrets can read it."""
+    shown = [
+        {**apply.manifest, "data": sorted(apply.manifest.get("data", {}))}
+        for apply in plan.applies
+        if apply.manifest["kind"] == "Secret"
+    ]
+    others = [apply.manifest for apply in plan.applies if apply.manifest["kind"] != "Secret"]
+    told = [plan.status, [repr(event) for event in plan.events], repr(plan.outcomes), repr(plan.deletes)]
+    return json.dumps([shown, others, told, repr(plan.refresh)], default=str)
