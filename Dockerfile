@@ -17,7 +17,7 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels 
 FROM python:3.13-slim-bookworm
 
 COPY --from=build /opt/zerotrust /opt/zerotrust
-ENV HOME=/ PATH=/opt/zerotrust/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV HOME=/ USER=zerotrust PATH=/opt/zerotrust/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
 EXPOSE 8080
 ENTRYPOINT ["zerotrust"]

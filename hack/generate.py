@@ -27,7 +27,7 @@ def main() -> int:
 class _Plain(yaml.SafeDumper):
     """Writes equal parts out instead of as anchors, which reviewers and diff tools cannot follow."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, _data: Any) -> bool:
         return True
 
 
@@ -47,8 +47,7 @@ def reference_page(kind: Kind, definition: dict[str, Any]) -> str:
         "",
         kind.description,
         "",
-        f"`{definition['spec']['group']}/{version['name']}`, {scope}, short name `{kind.short_name}`,"
-        " category `zerotrust`.",
+        f"`{definition['spec']['group']}/{version['name']}`, {scope}, short name `{kind.short_name}`.",
         "",
     ]
     for part in ("spec", "status"):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
+
 from hack.controlplane import ControlPlane, ControlPlaneError
 from hack.gotools import ToolError
 from hack.kubeconfig import KubeconfigError

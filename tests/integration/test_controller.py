@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from hack.controlplane import ControlPlane
 from hack.gotools import find_or_build
 
@@ -142,11 +143,9 @@ def test_an_svid_is_issued_and_every_verifier_accepts_it(
     assert secret["type"] == "kubernetes.io/tls"
     for key, value in secret["data"].items():
         (tmp_path / key).write_bytes(base64.b64decode(value))
-    ours = subprocess.run(
-        [Path(sys.executable).with_name("zerotrust"), "verify", "secret/orders-svid", "-n", namespace]
-        + ["--kubeconfig", deployed.plane.kubeconfig, "--trust-domain", deployed.trust_domain],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    verify = [Path(sys.executable).with_name("zerotrust"), "verify", "secret/orders-svid", "-n", namespace]
+    place = ["--kubeconfig", deployed.plane.kubeconfig, "--trust-domain", deployed.trust_domain]
+    ours = subprocess.run([*verify, *place], capture_output=True, text=True, check=False)
     assert ours.returncode == 0, ours.stdout + ours.stderr
     if shutil.which("openssl"):
         command = ["openssl", "verify", "-x509_strict", "-CAfile", tmp_path / "ca.crt", tmp_path / "tls.crt"]

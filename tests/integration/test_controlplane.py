@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from hack import controlplane
 from hack.controlplane import ControlPlane, ControlPlaneError
 

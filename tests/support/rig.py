@@ -44,7 +44,7 @@ class Rig:
         self.controller = Controller(configuration, options, self._clock)
         self._stop = asyncio.Event()
         self._task = asyncio.create_task(self.controller.run(self._stop))
-        await self.until(lambda: self.controller.metrics.leading._value.get() == 1)  # noqa: SLF001
+        await self.until(lambda: self.controller.metrics.leading._value.get() == 1)
 
     async def watching(self) -> None:
         """Wait until kopf has a stream for every kind."""

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from hack import gotools
 from hack.gotools import Module, Toolchain, ToolError, cache_key, find_or_build
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from hack import controlplane, kubeconfig
 from hack.certificates import CertificateAuthority
 from hack.kubeconfig import Access, KubeconfigError
