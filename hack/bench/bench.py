@@ -9,6 +9,7 @@ import statistics
 import sys
 import tempfile
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from hack.bench.cluster import (
 from hack.controlplane import ControlPlane
 from zerotrust.common.naming import API_VERSION, Ref
 from zerotrust.kube.client import Client, load_configuration
+from zerotrust.kube.resources import EVENTS, SECRETS, SERVICE_IDENTITIES
 from zerotrust.telemetry.metrics import Metrics
 
 TRUST_DOMAIN = "bench.example.org"
@@ -48,17 +50,23 @@ class Bench:
         self.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         for name in (OPERATOR_NAMESPACE, *self.namespaces):
             await ensure(self.client, namespace(name))
-        await spread([lambda p=p: ensure(self.client, service_account(*p)) for p in self.places])
+        await spread([partial(ensure, self.client, service_account(*place)) for place in self.places])
         await ensure(
             self.client,
             {"apiVersion": API_VERSION, "kind": "TrustDomain", "metadata": {"name": TRUST_DOMAIN}, "spec": {}},
         )
 
     async def clean(self) -> None:
-        """Delete every identity with its Secret and events; the garbage collector need not be waited for."""
-        await spread([lambda p=p: self.client.delete(Ref("ServiceIdentity", *p)) for p in self.places])
-        for name in self.namespaces:
-            self.plane.kubectl("delete", "secrets,events.events.k8s.io", "--all", "-n", name, "--wait=false")
+        """Delete every identity with its Secret and events, and wait until the garbage collector has nothing left to do."""
+        await spread([partial(self.client.delete, Ref("ServiceIdentity", *place)) for place in self.places])
+        await self.sweep(self.namespaces)
+        await asyncio.sleep(2 + self.count / 1000)
+
+    async def sweep(self, namespaces: list[str]) -> None:
+        """Delete the Secrets and events of these namespaces."""
+        collections = [f"{kind.collection(name)}" for name in namespaces for kind in (SECRETS, EVENTS)]
+        delete = self.client._request
+        await spread([partial(delete, "DELETE", path, "clean up", body={}) for path in collections], 4)
 
     async def raw(self) -> float:
         """The bare client makes the writes that the operator's users and the operator make: CR, Secret, status, event."""
@@ -71,7 +79,7 @@ class Bench:
             await self.client.patch(Ref("ServiceIdentity", space, name), status, "status")
             await self.client.create(event)
 
-        return await spread([lambda p=p: one(*p) for p in self.places])
+        return await spread([partial(one, *place) for place in self.places])
 
     def same_shape(self, space: str, name: str, uid: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """Objects of the very shape and size that the operator has written, under other names."""
@@ -116,7 +124,7 @@ class Bench:
         events = await self.client._request("GET", f"/apis/events.k8s.io/v1/namespaces/{space}/events", "events")
         self.template = {"secret": secret, "status": status, "event": events["items"][0]}
         await self.client.delete(Ref("ServiceIdentity", space, name))
-        self.plane.kubectl("delete", "secrets,events.events.k8s.io", "--all", "-n", space)
+        await self.sweep([space])
 
     async def issue(self, controller: ControllerProcess) -> float:
         """From the first create to the last Ready, as the controller's acknowledged writes tell."""
@@ -127,7 +135,7 @@ class Bench:
                 every=0.05,
             )
         )
-        creating = spread([lambda p=p: self.client.create(identity(*p, TRUST_DOMAIN)) for p in self.places])
+        creating = spread([partial(self.client.create, identity(*place, TRUST_DOMAIN)) for place in self.places])
         _, seconds = await asyncio.gather(creating, all_ready)
         return seconds
 
@@ -151,8 +159,6 @@ class Bench:
 
     async def check(self, revision: int) -> None:
         """Read everything back: all Ready, all of that revision."""
-        from zerotrust.kube.resources import SERVICE_IDENTITIES
-
         good = 0
         async for page, _ in self.client.list(SERVICE_IDENTITIES):
             for body in page:

@@ -102,7 +102,7 @@ class ControllerProcess:
             self.port = probe.getsockname()[1]
         program = Path(sys.executable).with_name("zerotrust")
         telemetry = ["--metrics-host", "127.0.0.1", "--metrics-port", str(self.port)]
-        place = ["--kubeconfig", self._plane.kubeconfig, "--namespace", OPERATOR_NAMESPACE]
+        place = ["--kubeconfig", str(self._plane.kubeconfig), "--namespace", OPERATOR_NAMESPACE]
         self._process = subprocess.Popen([program, "controller", *place, *telemetry], stderr=self._log.open("ab"))
 
     def metric(self, name: str, **labels: str) -> float:
