@@ -59,11 +59,6 @@ async def test_a_brought_authority_signs(server: FakeApi, tmp_path: Path) -> Non
     await settle(server, tmp_path)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="trustdomain.reconcile._brought: at a restart the Secret, which nobody watches, was not read yet and is taken"
-    " for missing: the status says SecretNotFound for a moment, with a warning (I8)",
-)
 async def test_a_restart_with_a_brought_authority_writes_nothing(server: FakeApi, tmp_path: Path) -> None:
     await settle(server, tmp_path)
     before = len(Rig(server, tmp_path).writes())
@@ -73,11 +68,6 @@ async def test_a_restart_with_a_brought_authority_writes_nothing(server: FakeApi
         assert rig.writes()[before:] == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="engine.identities._of_secret: an identity that is due at a restart finds no key in the ring, and nothing makes"
-    " it due when the key comes in",
-)
 async def test_an_identity_that_is_due_at_a_restart_is_issued(server: FakeApi, tmp_path: Path) -> None:
     await settle(server, tmp_path)
     server.delete("Secret", "orders-svid", "shop")

@@ -60,6 +60,8 @@ SERVER_SIDE_APPLY = "application/apply-patch+yaml"
 SECONDS = 60.0
 
 TIME = "2026-12-31T00:00:00Z"
+ABSENT = object()
+OWN_NAME = "(its own name)"
 
 # Valid objects which together have every field, as users write them: unions need several.
 SAMPLES: dict[str, list[Body]] = yaml.safe_load("""
@@ -345,10 +347,6 @@ def has(body: Any, path: str) -> bool:
     return True
 
 
-ABSENT = object()
-OWN_NAME = "(its own name)"
-
-
 def get(body: Any, path: str) -> Any:
     for step in steps(path):
         body = step_into(body, step)
@@ -557,16 +555,9 @@ def duration_case(
 
 def time_case(kind: Kind, path: str) -> Case:
     # The API server takes a list for a string that has a format; without the rule it could never be compared later.
-    outside: tuple[Any, ...] = (
-        "0999-12-31T23:59:59.9Z",
-        "1000-01-01T00:00:00+00:01",
-        "9999-12-31T23:59:59-00:01",
-        [],
-        [TIME],
-    )
-    return Case(
-        kind, path, "between the years 1000 and 9999", ("1000-01-01T00:00:00Z", "9999-12-31T23:59:59Z"), outside
-    )
+    bounds = ("1000-01-01T00:00:00Z", "9999-12-31T23:59:59Z")
+    outside = ("0999-12-31T23:59:59.9Z", "1000-01-01T00:00:00+00:01", "9999-12-31T23:59:59-00:01")
+    return Case(kind, path, "between the years 1000 and 9999", bounds, (*outside, [], [TIME]))
 
 
 def provider(**changes: Any) -> Body:
@@ -963,15 +954,7 @@ EXAMPLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     CLUSTER_NAME: (("", "a", "east-1"), ("A", "-a", "a-", "a.b", "a/b", "a\n")),
     SERVICE_DNS: (
         ("orders.shop.svc", "orders.shop.svc.cluster.local"),
-        (
-            "",
-            "orders",
-            "orders.shop",
-            "*.shop.svc",
-            "a.orders.shop.svc",
-            "orders.shop.svc.example",
-            "orders.shop.svc\n",
-        ),
+        ("", "orders", "orders.shop", "*.shop.svc", "a.orders.shop.svc", "orders.shop.svc.example", "orders.shop.svc\n"),
     ),
     CIDR: (("10.0.0.0/8", "::/0", "2001:db8::/32"), ("", "10.0.0.0", "10.0.0.0/", "a.example/8", "10.0.0.0/8\n")),
     HTTPS_URL: (
@@ -981,16 +964,9 @@ EXAMPLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     DURATION: ((), ("", "24", "h", "1 h", "-1h", "+1h", "1d", "1us", ".5h", "1.h", "1.0000h", "1h30", "24h\n", "٢٤h")),
     TIMESTAMP: (
         (TIME, "2026-12-31T23:59:59.123456789+14:00", "1000-01-01T00:00:00Z", "9999-12-31T23:59:59Z"),
-        (
-            "",
-            "2026-12-31",
-            "2026-12-31T00:00:00",
-            "2026-12-31t00:00:00z",
-            "2026-12-31T00:00:00Z\n",
-            "2026-12-31T00:00:00+24:00",
-        ),
+        ("", "2026-12-31", "2026-12-31T00:00:00", "2026-12-31t00:00:00z", f"{TIME}\n", "2026-12-31T00:00:00+24:00"),
     ),
-}
+}  # fmt: skip
 
 
 def checks_of(node: Node, present: Any) -> Iterator[Check]:

@@ -22,14 +22,16 @@ from zerotrust.common.errors import SpecError
 from zerotrust.common.naming import API_VERSION, Ref
 from zerotrust.common.observed import ConfigMap, CustomResource, Plain, config_map, custom_resource, plain
 from zerotrust.common.plan import Plan
-from zerotrust.identity.reconcile import IdentitySnapshot, TrustDomainView, reconcile
+from zerotrust.identity.reconcile import reconcile
 from zerotrust.identity.resource import ServiceIdentitySpec
+from zerotrust.identity.snapshot import IdentitySnapshot, TrustDomainView
 from zerotrust.pki import keys, secret
 from zerotrust.pki import x509 as profiles
 from zerotrust.pki.keys import KeyAlgorithm, PrivateKey
 from zerotrust.pki.secret import ObservedSecret
 from zerotrust.trustdomain.authority import Authority, Entropy, KeyRing, Record, Signer, State, first_record
-from zerotrust.trustdomain.reconcile import BundleSnapshot, BundleTargets, TrustDomainSnapshot
+from zerotrust.trustdomain.distribution import BundleSnapshot
+from zerotrust.trustdomain.reconcile import BundleTargets, TrustDomainSnapshot
 from zerotrust.trustdomain.resource import TrustDomainSpec
 
 __all__ = ["NOW", "TRUST_DOMAIN"]

@@ -71,6 +71,7 @@ class Controller:
         key_ring = KeyRing()
         entropy = entropy or SystemEntropy()
         observe = Observer(options.namespace, key_ring)
+        self.cache.listen(observe.forget)
         identity = f"{socket.gethostname()[:48]}-{os.getpid()}-{uuid4().hex[:8]}"
         self._recorder = Recorder(self._client, self._clock, self.metrics, identity)
         domains = TrustDomains(self.cache, options.namespace)

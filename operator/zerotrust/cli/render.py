@@ -25,7 +25,7 @@ from zerotrust.engine.cache import Cache
 from zerotrust.engine.controller import Controller
 from zerotrust.engine.identities import IdentityController
 from zerotrust.engine.trustdomains import TrustBundleController, TrustDomainController, TrustDomains
-from zerotrust.identity.reconcile import service_account
+from zerotrust.identity.snapshot import service_account
 from zerotrust.kube.observe import Observer
 from zerotrust.pki.secret import PRIVATE_KEY
 from zerotrust.trustdomain.authority import KeyRing, SystemEntropy

@@ -21,7 +21,7 @@ _UNITS = {
 
 def parse(text: str) -> timedelta:
     """Return the duration that `text` (Go syntax) names; ValueError says what to write instead."""
-    if len(text) > MAX_LENGTH or not _WHOLE.match(text):
+    if len(text) > MAX_LENGTH or not _WHOLE.fullmatch(text):
         raise ValueError(f"{text[:MAX_LENGTH]!r} is not a duration; write for example 24h, 90m or 1h30m")
     try:
         return sum((float(number) * _UNITS[unit] for number, unit in _PART.findall(text)), timedelta())

@@ -44,9 +44,12 @@ class Ref:
         return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
 
 
+TRUST_BUNDLE_SUFFIX = ".trust-bundle"
+
+
 def trust_bundle_name(trust_domain: str) -> str:
     """Name of the ConfigMap that carries the trust bundle in each selected namespace."""
-    return f"{trust_domain}.trust-bundle"
+    return trust_domain + TRUST_BUNDLE_SUFFIX
 
 
 def authority_secret_name(trust_domain: str, authority_id: str) -> str:

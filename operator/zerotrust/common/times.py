@@ -9,7 +9,7 @@ _WHOLE = re.compile(PATTERN)
 
 def parse(text: str) -> datetime:
     """Return the aware UTC time that the RFC 3339 `text` names; ValueError says what to write instead."""
-    if not _WHOLE.match(text):
+    if not _WHOLE.fullmatch(text):
         raise ValueError(f"{text[:40]!r} is not an RFC 3339 time; write for example 2026-12-31T00:00:00Z")
     whole, _, fraction = text.partition(".")
     if fraction:  # Python takes six digits of a fraction, RFC 3339 allows any number

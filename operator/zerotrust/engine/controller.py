@@ -150,12 +150,12 @@ class Engine:
 
     async def _reconcile(self, key: Key) -> None:
         controller = self._controllers[key.controller]
-        snapshot = controller.snapshot(key.ref)
-        if snapshot is None:
-            self._settle(key, None)
-            return
         started = time.perf_counter()
         try:
+            snapshot = controller.snapshot(key.ref)
+            if snapshot is None:
+                self._settle(key, None)
+                return
             plan = await self._decide(controller, snapshot)
             await self._executor.carry_out(key, snapshot, plan)
         except Superseded:
@@ -199,11 +199,11 @@ class Engine:
         )
         if attempts < REPORT_AFTER:
             return
-        snapshot = controller.snapshot(key.ref)
-        if snapshot is None:
-            return
         message = str(error) if known else f"internal error {reason}"
         try:
+            snapshot = controller.snapshot(key.ref)
+            if snapshot is None:
+                return
             plan = controller.failed(snapshot, Failure(message, attempts, now + delay), now)
             await self._executor.carry_out(key, snapshot, plan)
         except Exception as second:  # noqa: BLE001 - telling of a failure may fail for the same cause; the retry is set

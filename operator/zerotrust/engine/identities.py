@@ -8,9 +8,10 @@ from zerotrust.common.naming import Ref
 from zerotrust.common.plan import Plan
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.controller import Failure, Touched
-from zerotrust.engine.trustdomains import BY_NAMESPACE, Identity, TrustDomains, same_generation
+from zerotrust.engine.trustdomains import BY_NAMESPACE, Identity, TrustDomains, brought_secret, same_generation
 from zerotrust.identity import reconcile
-from zerotrust.identity.reconcile import IdentitySnapshot
+from zerotrust.identity.snapshot import Failure as ToldFailure
+from zerotrust.identity.snapshot import IdentitySnapshot, secret_name, service_account
 from zerotrust.pki.secret import ObservedSecret
 from zerotrust.trustdomain.authority import Entropy, Signer
 
@@ -26,8 +27,8 @@ class IdentityController:
 
     def __init__(self, cache: Cache, domains: TrustDomains, signer: Signer, entropy: Entropy) -> None:
         self._cache, self._domains, self._signer, self._entropy = cache, domains, signer, entropy
-        cache.index(BY_ACCOUNT, "ServiceIdentity", lambda one: [(one.meta.namespace, reconcile.service_account(one))])
-        cache.index(BY_SECRET, "ServiceIdentity", lambda one: [(one.meta.namespace, reconcile.secret_name(one))])
+        cache.index(BY_ACCOUNT, "ServiceIdentity", lambda one: [(one.meta.namespace, service_account(one))])
+        cache.index(BY_SECRET, "ServiceIdentity", lambda one: [(one.meta.namespace, secret_name(one))])
         cache.index(SVIDS, "Secret", _identity_of)
 
     def touched_by(self, change: Change) -> Iterable[Touched]:
@@ -47,11 +48,7 @@ class IdentityController:
                 if not same_generation(change):
                     yield from self._of_domain(change.ref.name)
             case "Namespace":
-                if (
-                    change.old is not None
-                    and change.new is not None
-                    and change.old.meta.labels != change.new.meta.labels
-                ):
+                if change.old is None or change.new is None or change.old.meta.labels != change.new.meta.labels:
                     yield from (Touched(one.meta.ref) for one in self._cache.find(BY_NAMESPACE, change.ref.name))
 
     def _rivals(self, change: Change) -> Iterable[Touched]:
@@ -61,8 +58,8 @@ class IdentityController:
                 continue
             namespace = one.meta.namespace
             rivals = [
-                *self._cache.find(BY_ACCOUNT, (namespace, reconcile.service_account(one))),
-                *self._cache.find(BY_SECRET, (namespace, reconcile.secret_name(one))),
+                *self._cache.find(BY_ACCOUNT, (namespace, service_account(one))),
+                *self._cache.find(BY_SECRET, (namespace, secret_name(one))),
             ]
             yield from (Touched(rival.meta.ref) for rival in rivals if rival.meta.ref != change.ref)
 
@@ -73,6 +70,10 @@ class IdentityController:
             if change.ref.namespace == self._domains.operator_namespace:
                 yield from self._of_domain(seen.meta.annotations.get(naming.TRUST_DOMAIN, ""))
             return
+        if change.ref.namespace == self._domains.operator_namespace:
+            for domain in self._domains.all():
+                if brought_secret(domain) == change.ref.name:
+                    yield from self._of_domain(domain.meta.name)
         refs = {one.meta.ref for one in self._cache.find(BY_SECRET, (change.ref.namespace, change.ref.name))}
         for one in (change.old, change.new):
             if one is not None:
@@ -89,7 +90,7 @@ class IdentityController:
         identity: Identity | None = self._cache.get(ref)
         if identity is None:
             return None
-        account, secret = reconcile.service_account(identity), reconcile.secret_name(identity)
+        account, secret = service_account(identity), secret_name(identity)
         domain = self._domains.of(identity)
         mine = self._cache.find(SVIDS, (ref.namespace, ref.name))
         return IdentitySnapshot(
@@ -125,7 +126,7 @@ class IdentityController:
 
     def failed(self, snapshot: IdentitySnapshot, failure: Failure, now: datetime) -> Plan:
         """Tell in the status that writing does not succeed."""
-        told = reconcile.Failure(failure.message, failure.attempts, failure.next_attempt)
+        told = ToldFailure(failure.message, failure.attempts, failure.next_attempt)
         return reconcile.failed(snapshot, told, now)
 
     def priority(self, ref: Ref) -> float:
@@ -133,7 +134,7 @@ class IdentityController:
         identity = self._cache.get(ref)
         if identity is None:
             return 0.0
-        secret = self._cache.get(Ref("Secret", ref.namespace, reconcile.secret_name(identity)))
+        secret = self._cache.get(Ref("Secret", ref.namespace, secret_name(identity)))
         if not isinstance(secret, ObservedSecret) or secret.certificate is None:
             return 0.0
         return secret.certificate.not_after.timestamp()

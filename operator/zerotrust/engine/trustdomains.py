@@ -10,14 +10,15 @@ from zerotrust.common.observed import CustomResource, Plain
 from zerotrust.common.plan import Plan
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.controller import Failure, Touched
-from zerotrust.identity.reconcile import TrustDomainView
 from zerotrust.identity.resource import ServiceIdentitySpec
+from zerotrust.identity.snapshot import TrustDomainView
 from zerotrust.pki.keys import is_slow
 from zerotrust.pki.secret import RECORD, ObservedSecret
 from zerotrust.pki.x509 import subject_key_id
-from zerotrust.trustdomain import reconcile
+from zerotrust.trustdomain import distribution, reconcile
 from zerotrust.trustdomain.authority import Entropy, Record, RecordUnreadable
-from zerotrust.trustdomain.reconcile import BundleSnapshot, BundleTargets, TrustDomainSnapshot
+from zerotrust.trustdomain.distribution import BundleSnapshot
+from zerotrust.trustdomain.reconcile import BundleTargets, TrustDomainSnapshot
 from zerotrust.trustdomain.resource import TrustDomainSpec
 
 SOON = timedelta(seconds=1)
@@ -28,6 +29,7 @@ BY_NAMESPACE = "identities-by-namespace"
 BY_PLACE = "identities-by-namespace-and-trust-domain"
 READY = "ready-identities-by-trust-domain"
 AUTHORITIES = "authority-secrets-by-trust-domain"
+BUNDLES = "trust-bundles-by-trust-domain"
 LEAVES = "svid-secrets-by-issuer-key-id"
 
 Domain = CustomResource[TrustDomainSpec]
@@ -118,6 +120,11 @@ class TrustDomains:
         return any(self._cache.size(BY_PLACE, (namespace.meta.name, name)) for name in self.names_of(domain))
 
 
+def brought_secret(domain: Domain) -> str | None:
+    """Name of the Secret with an authority that the admin brings, in the operator's namespace."""
+    return None if isinstance(domain.spec, SpecError) else domain.spec.certificate_authority.secret_name
+
+
 def named_trust_domain(identity: Identity) -> str:
     """The trust domain that an identity names, empty for the default one."""
     return (identity.spec.trust_domain or "") if isinstance(identity.spec, ServiceIdentitySpec) else ""
@@ -156,6 +163,7 @@ class TrustDomainController:
     ) -> None:
         self._cache, self._domains = cache, domains
         self._entropy, self._skew = entropy, skew
+        cache.index(BUNDLES, "ConfigMap", lambda one: [one.meta.annotations.get(naming.TRUST_DOMAIN, "")])
 
     def touched_by(self, change: Change) -> Iterable[Touched]:
         """Which TrustDomains a change makes due; counts may lag by seconds, so that a wave of identities is one write."""
@@ -174,21 +182,22 @@ class TrustDomainController:
                 if issuers[0] != issuers[1]:
                     yield from (Touched(one.meta.ref, COUNTS) for one in self._domains.all())
             case "ServiceIdentity":
-                if _ready(change.old) == _ready(change.new) and change.old is not None and change.new is not None:
+                both = [one for one in (change.old, change.new) if one is not None]
+                if len({(named_trust_domain(one), _ready(one)) for one in both}) == 1 and len(both) == 2:
                     return
-                own = self._domains.of(seen)
-                if own is not None:
-                    yield Touched(own.meta.ref, COUNTS)
+                owners = [own for one in both if (own := self._domains.of(one)) is not None]
+                yield from (Touched(own.meta.ref, COUNTS) for own in owners)
             case "ConfigMap":
-                name = seen.meta.annotations.get(naming.TRUST_DOMAIN)
-                if name:
+                name = change.ref.name.removesuffix(naming.TRUST_BUNDLE_SUFFIX)
+                if name != change.ref.name:
                     yield Touched(Ref("TrustDomain", "", name), SOON)
             case "Namespace":
                 yield from (Touched(one.meta.ref, SOON) for one in self._domains.all())
 
     def _concerns(self, domain: Domain, secret: ObservedSecret) -> bool:
-        brought = None if isinstance(domain.spec, SpecError) else domain.spec.certificate_authority.secret_name
-        return secret.meta.annotations.get(naming.TRUST_DOMAIN) == domain.meta.name or secret.meta.name == brought
+        return secret.meta.annotations.get(
+            naming.TRUST_DOMAIN
+        ) == domain.meta.name or secret.meta.name == brought_secret(domain)
 
     def snapshot(self, ref: Ref) -> TrustDomainSnapshot | None:
         """Collect what a decision needs."""
@@ -197,7 +206,7 @@ class TrustDomainController:
             return None
         brought, other_default = None, None
         if not isinstance(domain.spec, SpecError):
-            secret_name = domain.spec.certificate_authority.secret_name
+            secret_name = brought_secret(domain)
             if secret_name is not None:
                 brought = self._cache.get(Ref("Secret", self._domains.operator_namespace, secret_name))
             default = self._domains.default()
@@ -214,8 +223,15 @@ class TrustDomainController:
             identities_total=self._domains.count(BY_TRUST_DOMAIN, domain),
             identities_ready=self._domains.count(READY, domain),
             clock_skew=self._skew(),
+            published_sequence=self._published_sequence(ref.name),
             leaf_ends=self._domains.leaf_ends(self._domains.view(domain)),
         )
+
+    def _published_sequence(self, name: str) -> int:
+        bundles = self._cache.find(BUNDLES, name)
+        shown = [one.meta.annotations.get(naming.BUNDLE_SEQUENCE, "") for one in bundles]
+        # Namespaces' users can edit these: a number that leaves no room to grow is none of ours.
+        return max((int(text) for text in shown if text.isdecimal() and len(text) < 12), default=0)
 
     def _targets(self, domain: Domain) -> BundleTargets:
         bundle = self._domains.view(domain).bundle
@@ -227,7 +243,7 @@ class TrustDomainController:
             selected += 1
             name = naming.trust_bundle_name(domain.meta.name)
             observed = self._cache.get(Ref("ConfigMap", namespace.meta.name, name))
-            if observed is not None and not reconcile.is_ours(observed):
+            if observed is not None and not distribution.is_ours(observed):
                 blocked.append((namespace.meta.name, f"ConfigMap {name} was not made by this operator"))
             elif observed is not None and bundle is not None and observed.data.get("bundle.pem") == bundle.pem:
                 carrying += 1
@@ -268,7 +284,7 @@ class TrustBundleController:
         seen = change.new or change.old
         match change.ref.kind:
             case "ConfigMap":
-                name = change.ref.name.removesuffix(".trust-bundle")
+                name = change.ref.name.removesuffix(naming.TRUST_BUNDLE_SUFFIX)
                 if name != change.ref.name:
                     yield Touched(Ref(self.name, change.ref.namespace, name))
             case "Namespace":
@@ -320,7 +336,7 @@ class TrustBundleController:
 
     def reconcile(self, snapshot: BundleSnapshot, now: datetime) -> Plan:
         """Decide; pure."""
-        return reconcile.reconcile_bundle(snapshot, now)
+        return distribution.reconcile_bundle(snapshot, now)
 
     def failed(self, snapshot: BundleSnapshot, failure: Failure, now: datetime) -> Plan:  # noqa: ARG002
         """The TrustDomain's status tells how many namespaces carry the bundle."""

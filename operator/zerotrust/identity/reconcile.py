@@ -1,85 +1,34 @@
 """From what is observed of a ServiceIdentity to what should be done: one Secret, one status, the next time to look."""
 
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from zerotrust.common import durations, naming, times
+from zerotrust.common import naming, times
 from zerotrust.common.errors import SelfCheckFailed, SpecError
 from zerotrust.common.naming import Ref
-from zerotrust.common.observed import CustomResource, Plain, controller_uid
 from zerotrust.common.plan import Apply, Delete, Event, Outcome, Plan
 from zerotrust.identity import renewal
 from zerotrust.identity.renewal import Evidence, Issuer, Reason, Schedule, Wanted
 from zerotrust.identity.resource import ServiceIdentitySpec
+from zerotrust.identity.snapshot import Failure, IdentitySnapshot, TrustDomainView, secret_name
 from zerotrust.identity.status import Standing, events_of, status_of
+from zerotrust.identity.wanted import resolve
 from zerotrust.pki import keys
 from zerotrust.pki import secret as secrets
 from zerotrust.pki import x509 as profiles
 from zerotrust.pki.secret import ObservedSecret
-from zerotrust.pki.spiffe import SpiffeID
-from zerotrust.trustdomain.authority import Authority, Entropy, Signer
+from zerotrust.trustdomain.authority import Entropy, Signer
 from zerotrust.trustdomain.bundle import TrustBundle
-from zerotrust.trustdomain.reconcile import owner_reference
-from zerotrust.trustdomain.resource import TrustDomainSpec
+from zerotrust.trustdomain.distribution import owner_reference
 
 REFRESH = timedelta(seconds=30)
 PATIENCE = timedelta(seconds=5)
 
 
-@dataclass(frozen=True)
-class TrustDomainView:
-    """What an identity needs to know of its TrustDomain; `active` is None when there is nothing to sign with."""
-
-    name: str
-    spec: TrustDomainSpec | SpecError
-    active: Authority | None
-    bundle: TrustBundle | None
-    created: datetime | None = None
-
-
-@dataclass(frozen=True)
-class IdentitySnapshot:
-    """Everything a decision about one ServiceIdentity depends on.
-
-    `elder` is the older identity for the same ServiceAccount, `secret_elder` the older one that claims the same Secret.
-    `stale_secrets` are Secrets of this identity under other names, from before `secret.name` was changed.
-    """
-
-    resource: CustomResource[ServiceIdentitySpec]
-    namespace: Plain | None
-    service_account_exists: bool
-    trust_domain: TrustDomainView | None
-    secret: ObservedSecret | None
-    stale_secrets: tuple[ObservedSecret, ...] = ()
-    elder: str | None = None
-    secret_elder: str | None = None
-
-
-@dataclass(frozen=True)
-class Failure:
-    """The last attempts to carry a plan out failed; `attempts` since the last success."""
-
-    message: str
-    attempts: int
-    next_attempt: datetime
-
-
-def secret_name(resource: CustomResource[ServiceIdentitySpec]) -> str:
-    """Name of the Secret that holds the identity's SVID."""
-    name = resource.spec.secret.name if isinstance(resource.spec, ServiceIdentitySpec) else None
-    return name or f"{resource.meta.name}-svid"
-
-
-def service_account(resource: CustomResource[ServiceIdentitySpec]) -> str:
-    """Name of the ServiceAccount that the identity is of."""
-    name = resource.spec.service_account_name if isinstance(resource.spec, ServiceIdentitySpec) else None
-    return name or resource.meta.name
-
-
 def key_is_slow(snapshot: IdentitySnapshot) -> bool:
     """Tell whether a new key would take so long that the plan must be made off the event loop."""
-    wanted = _wanted(snapshot)
+    wanted = resolve(snapshot, datetime.max.replace(tzinfo=UTC))
     return isinstance(wanted, Wanted) and keys.is_slow(wanted.key_algorithm)
 
 
@@ -88,13 +37,9 @@ def reconcile(snapshot: IdentitySnapshot, now: datetime, signer: Signer, entropy
     resource = snapshot.resource
     if resource.meta.deleting:
         return Plan()
-    refused = _refused(snapshot)
-    wanted = _wanted(snapshot)
+    wanted = resolve(snapshot, now)
     if isinstance(wanted, Reason):
-        refused = refused or wanted
-    if refused is not None or isinstance(wanted, Reason):
-        assert refused is not None
-        return _refusal(snapshot, refused, now)
+        return _refusal(snapshot, wanted, now)
     view = snapshot.trust_domain
     assert view is not None
     evidence = _evidence(snapshot, wanted, view, now)
@@ -109,9 +54,9 @@ def reconcile(snapshot: IdentitySnapshot, now: datetime, signer: Signer, entropy
 
 def failed(snapshot: IdentitySnapshot, failure: Failure, now: datetime) -> Plan:
     """Return the status that tells of failing writes, judged by what is really there."""
-    wanted = _wanted(snapshot)
+    wanted = resolve(snapshot, now)
     view = snapshot.trust_domain
-    if snapshot.resource.meta.deleting or isinstance(wanted, Reason) or view is None or _refused(snapshot):
+    if snapshot.resource.meta.deleting or isinstance(wanted, Reason) or view is None:
         return Plan()
     evidence = _evidence(snapshot, wanted, view, now)
     blocked = Reason("WriteFailed", failure.message)
@@ -124,128 +69,6 @@ def failed(snapshot: IdentitySnapshot, failure: Failure, now: datetime) -> Plan:
     return replace(plan, applies=(), deletes=(), status=status, requeue_at=None)
 
 
-def _refused(snapshot: IdentitySnapshot) -> Reason | None:
-    """Why this identity gets nothing at all, whatever its Secret looks like."""
-    resource, view = snapshot.resource, snapshot.trust_domain
-    if isinstance(resource.spec, SpecError):
-        return Reason("InvalidSpec", str(resource.spec))
-    account = service_account(resource)
-    if snapshot.elder is not None:
-        return Reason(
-            "DuplicateIdentity",
-            f"ServiceIdentity {snapshot.elder} is older and is for ServiceAccount {account} already; delete one of them",
-        )
-    if view is None:
-        name = resource.spec.trust_domain
-        text = (
-            f"TrustDomain {name} does not exist; create it or correct spec.trustDomain"
-            if name
-            else "no TrustDomain is marked default: name one in spec.trustDomain, or set spec.default on one"
-        )
-        return Reason("TrustDomainNotFound", text)
-    if isinstance(view.spec, SpecError):
-        return Reason("TrustDomainInvalid", f"TrustDomain {view.name}: {view.spec}")
-    if not _allowed(snapshot, view.spec):
-        return Reason(
-            "NamespaceNotAllowed",
-            f"TrustDomain {view.name} does not allow namespace {resource.meta.namespace}; see its spec.allowedNamespaces",
-        )
-    if not snapshot.service_account_exists:
-        return Reason("ServiceAccountNotFound", f"ServiceAccount {account} does not exist in this namespace; create it")
-    return _conflict(snapshot)
-
-
-def _conflict(snapshot: IdentitySnapshot) -> Reason | None:
-    """The Secret belongs to somebody else: it is reported and never touched (invariants I12 and I14)."""
-    name, secret = secret_name(snapshot.resource), snapshot.secret
-    if snapshot.secret_elder is not None:
-        return Reason("SecretConflict", f"Secret {name} belongs to the older ServiceIdentity {snapshot.secret_elder}")
-    if secret is None or _is_ours(snapshot, secret):
-        return None
-    if secret.type != "kubernetes.io/tls":
-        detail = f"has type {secret.type}"
-    elif secret.meta.labels.get(naming.IDENTITY, snapshot.resource.meta.name) != snapshot.resource.meta.name:
-        detail = f"belongs to ServiceIdentity {secret.meta.labels[naming.IDENTITY]}"
-    else:
-        detail = "was not made by this operator"
-    return Reason("SecretConflict", f"Secret {name} exists and {detail}; delete it or choose another spec.secret.name")
-
-
-def _is_ours(snapshot: IdentitySnapshot, secret: ObservedSecret) -> bool:
-    """Ours is what we own by reference, or what carries our labels for this identity and nobody controls."""
-    meta, resource = secret.meta, snapshot.resource.meta
-    if secret.type != "kubernetes.io/tls" or controller_uid(meta) not in (None, resource.uid):
-        return False
-    if any(owner.get("uid") == resource.uid for owner in meta.owners):
-        return True
-    mine = {
-        naming.MANAGED_BY: naming.OPERATOR,
-        naming.COMPONENT: naming.COMPONENT_SVID,
-        naming.IDENTITY: resource.name,
-    }
-    return all(meta.labels.get(key) == value for key, value in mine.items())
-
-
-def _allowed(snapshot: IdentitySnapshot, spec: TrustDomainSpec) -> bool:
-    selection = spec.allowed_namespaces
-    if selection.all:
-        return True
-    labels = snapshot.namespace.meta.labels if snapshot.namespace else {}
-    return selection.selector is not None and selection.selector.matches(labels)
-
-
-def _wanted(snapshot: IdentitySnapshot) -> Wanted | Reason:
-    """Resolve the spec against the TrustDomain's defaults and limits."""
-    resource, view = snapshot.resource, snapshot.trust_domain
-    spec = resource.spec
-    if isinstance(spec, SpecError) or view is None or isinstance(view.spec, SpecError):
-        return Reason("InvalidSpec", str(spec))
-    limits, asked = view.spec.identities, spec.certificate
-    duration = asked.duration or limits.duration
-    if duration > limits.max_duration:
-        return Reason(
-            "InvalidSpec",
-            f"spec.certificate.duration: {durations.render(duration)} is longer than the maxDuration"
-            f" {durations.render(limits.max_duration)} of TrustDomain {view.name}",
-        )
-    percentage = asked.renew_before_percentage or limits.renew_before_percentage
-    renew_before = asked.renew_before or duration * percentage / 100
-    if renew_before >= duration:
-        return Reason(
-            "InvalidSpec",
-            f"spec.certificate.renewBefore: must be shorter than the lifetime {durations.render(duration)}"
-            f" that TrustDomain {view.name} gives by default",
-        )
-    algorithm = asked.key_algorithm or limits.key_algorithms[0]
-    if algorithm not in limits.key_algorithms:
-        return Reason(
-            "InvalidSpec",
-            f"spec.certificate.keyAlgorithm: TrustDomain {view.name} allows {', '.join(limits.key_algorithms)}",
-        )
-    for name in asked.dns_names or ():
-        if name.removesuffix(".cluster.local").split(".")[1] != resource.meta.namespace:
-            return Reason(
-                "InvalidSpec",
-                f"spec.certificate.dnsNames: {name} is not in namespace {resource.meta.namespace};"
-                f" write <service>.{resource.meta.namespace}.svc",
-            )
-    requested = [spec.rotation.requested_at, _annotated_rotation(resource)]
-    return Wanted(
-        spiffe_id=SpiffeID.of_service_account(
-            view.name, resource.meta.namespace, service_account(resource), view.spec.cluster_name
-        ),
-        dns_names=tuple(dict.fromkeys(asked.dns_names or ())),
-        key_algorithm=algorithm,
-        duration=duration,
-        renew_before=renew_before,
-        rotation_requested_at=max((moment for moment in requested if moment is not None), default=None),
-    )
-
-
-def _annotated_rotation(resource: CustomResource[ServiceIdentitySpec]) -> datetime | None:
-    return times.parse_or_none(resource.meta.annotations.get(naming.ROTATE_REQUESTED))
-
-
 def _evidence(snapshot: IdentitySnapshot, wanted: Wanted, view: TrustDomainView, now: datetime) -> Evidence:
     secret = snapshot.secret
     certificate = secret.certificate if secret is not None else None
@@ -256,10 +79,10 @@ def _evidence(snapshot: IdentitySnapshot, wanted: Wanted, view: TrustDomainView,
     if view.active is not None and view.bundle is not None:
         active = view.active
         issuer = Issuer(active.id, active.certificate, active.not_after, view.bundle.roots)
-    handled = secret.meta.annotations.get(naming.ROTATION_HANDLED) if secret is not None else None
-    return Evidence(
-        wanted, certificate, secret.problem if secret else "", issuer, due, times.parse_or_none(handled), now
-    )
+    handled = times.parse_or_none(secret.meta.annotations.get(naming.ROTATION_HANDLED)) if secret is not None else None
+    if handled is not None and handled > now:
+        handled = None  # nothing was handled in the future: somebody has edited the annotation
+    return Evidence(wanted, certificate, secret.problem if secret else "", issuer, due, handled, now)
 
 
 def _is_starting(snapshot: IdentitySnapshot, view: TrustDomainView, now: datetime) -> bool:
@@ -314,7 +137,7 @@ def _issue(snapshot: IdentitySnapshot, evidence: Evidence, reason: Reason, signe
         data[secrets.PRIVATE_KEY] = keys.to_pkcs8(key)
     revision = _revision(snapshot.secret) + 1
     annotations = {naming.REVISION: str(revision)}
-    if wanted.rotation_requested_at is not None and wanted.rotation_requested_at <= evidence.now:
+    if wanted.rotation_requested_at is not None:
         annotations[naming.ROTATION_HANDLED] = wanted.rotation_requested_at.isoformat().replace("+00:00", "Z")
     facts = secrets.CertificateFacts(
         spiffe_ids=(str(wanted.spiffe_id),),
@@ -323,7 +146,7 @@ def _issue(snapshot: IdentitySnapshot, evidence: Evidence, reason: Reason, signe
         not_before=not_before,
         not_after=not_after,
         key_algorithm=wanted.key_algorithm,
-        issuer_key_id=profiles.subject_key_id(issuer.certificate),
+        issuer_key_id=profiles.key_id_in_children(issuer.certificate),
         key_matches=True,
         signs=False,
         pem=chain,
@@ -343,7 +166,7 @@ def _issue(snapshot: IdentitySnapshot, evidence: Evidence, reason: Reason, signe
         applies=(Apply(_manifest(snapshot, view.bundle, data, annotations)),),
         deletes=_stale(snapshot),
         status=status,
-        events=(issued,),
+        events=(issued, *events_of(snapshot.resource, status)),
         requeue_at=_wake(due, not_after, wanted, evidence.now),
         outcomes=_outcomes(snapshot, evidence, reason),
     )
@@ -352,7 +175,8 @@ def _issue(snapshot: IdentitySnapshot, evidence: Evidence, reason: Reason, signe
 def _outcomes(snapshot: IdentitySnapshot, evidence: Evidence, reason: Reason) -> tuple[Outcome, ...]:
     outcomes = [Outcome("issued", reason.word)]
     created = snapshot.resource.meta.created
-    if reason.word == "DoesNotExist" and created is not None and evidence.certificate is None:
+    first = reason.word == "DoesNotExist" and "serialNumber" not in snapshot.resource.status
+    if first and created is not None:
         outcomes.append(Outcome("issue_seconds", "", max(0.0, (evidence.now - created).total_seconds())))
     if reason.word == "NearExpiry" and evidence.schedule is not None:
         lateness = (evidence.now - evidence.schedule.renewal).total_seconds()
@@ -443,9 +267,11 @@ def _keep(snapshot: IdentitySnapshot, evidence: Evidence, blocked: Reason | None
         and certificate.not_after == evidence.issuer.not_after,
     )
     status = status_of(snapshot.resource, standing, secret_name(snapshot.resource), now)
-    wake = None
+    moments = [evidence.issuer.certificate.not_valid_before_utc] if evidence.issuer is not None else []
     if certificate is not None and evidence.schedule is not None:
-        wake = _wake(evidence.schedule, certificate.not_after, evidence.wanted, now)
+        due = _wake(evidence.schedule, certificate.not_after, evidence.wanted, now)
+        moments += [due] if due is not None else []
+    wake = min((moment for moment in moments if moment > now), default=None)
     return Plan(
         applies=applies,
         deletes=_stale(snapshot) if secret is not None and unusable is None else (),
@@ -460,7 +286,7 @@ def _authority_id(snapshot: IdentitySnapshot, certificate: secrets.CertificateFa
     if certificate is None or view is None or view.active is None:
         return None
     active = view.active
-    return active.id if profiles.subject_key_id(active.certificate) == certificate.issuer_key_id else None
+    return active.id if profiles.key_id_in_children(active.certificate) == certificate.issuer_key_id else None
 
 
 def _refusal(snapshot: IdentitySnapshot, refused: Reason, now: datetime) -> Plan:
@@ -486,6 +312,6 @@ def _stale(snapshot: IdentitySnapshot) -> tuple[Delete, ...]:
 
 def _wake(due: Schedule, not_after: datetime, wanted: Wanted, now: datetime) -> datetime | None:
     moments = [due.renewal, due.threshold, not_after]
-    if wanted.rotation_requested_at is not None:
-        moments.append(wanted.rotation_requested_at)
+    if wanted.rotation_scheduled_at is not None:
+        moments.append(wanted.rotation_scheduled_at)
     return min((moment for moment in moments if moment > now), default=None)

@@ -17,6 +17,7 @@ from zerotrust.pki.spiffe import SpiffeID
 
 BACKDATE = timedelta(seconds=60)
 SPREAD = 0.2
+QUIET = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,10 @@ class Reason:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the certificate should be, resolved from the ServiceIdentity and its TrustDomain."""
+    """What the certificate should be, resolved from the ServiceIdentity and its TrustDomain.
+
+    Of the requests for a rotation, the latest that is due counts, and the earliest that is still to come.
+    """
 
     spiffe_id: SpiffeID
     dns_names: tuple[str, ...]
@@ -37,6 +41,7 @@ class Wanted:
     duration: timedelta
     renew_before: timedelta
     rotation_requested_at: datetime | None
+    rotation_scheduled_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,9 @@ def schedule(uid: str, revision: int, certificate: CertificateFacts, renew_befor
     lifetime = certificate.not_after - issued
     if renew_before >= lifetime:  # cut short by the authority's end: keep the proportion of a usual certificate
         renew_before = lifetime / 3
-    threshold = certificate.not_after - renew_before
+    # However long renewBefore is, a certificate is left alone for a while: nothing may be due the moment it is issued.
+    quiet = min(lifetime / 10, QUIET)
+    threshold = max(certificate.not_after - renew_before, issued + quiet)
     spread = min(renew_before * SPREAD, (threshold - issued) / 2)
     fraction = int.from_bytes(hashlib.sha256(f"{uid}/{revision}".encode()).digest()[:8], "big") / 2**64
     return Schedule(times.whole_seconds(threshold - spread * fraction), times.whole_seconds(threshold))
@@ -95,10 +102,12 @@ def issued_at(certificate: CertificateFacts) -> datetime:
 
 
 def validity(wanted: Wanted, issuer: Issuer, now: datetime) -> tuple[datetime, datetime]:
-    """Return notBefore and notAfter for a certificate signed now, inside the authority's own validity (invariant I2)."""
+    """Return notBefore and notAfter for a certificate signed now; it never outlives its authority (invariant I2).
+
+    notBefore is back-dated even past the authority's own: verifiers judge each certificate at the present time.
+    """
     moment = times.whole_seconds(now)
-    not_before = max(moment - BACKDATE, issuer.certificate.not_valid_before_utc)
-    return not_before, min(moment + wanted.duration, issuer.not_after)
+    return moment - BACKDATE, min(moment + wanted.duration, issuer.not_after)
 
 
 def does_not_exist(evidence: Evidence) -> Reason | None:
@@ -156,7 +165,7 @@ def authority_changed(evidence: Evidence) -> Reason | None:
     certificate, issuer = evidence.certificate, evidence.issuer
     if certificate is None or issuer is None:
         return None
-    if certificate.issuer_key_id != profiles.subject_key_id(issuer.certificate):
+    if certificate.issuer_key_id != profiles.key_id_in_children(issuer.certificate):
         return Reason("AuthorityChanged", f"authority {issuer.id} signs now")
     return None
 
@@ -166,7 +175,8 @@ def rotation_requested(evidence: Evidence) -> Reason | None:
     requested, certificate = evidence.wanted.rotation_requested_at, evidence.certificate
     if requested is None or certificate is None or requested > evidence.now:
         return None
-    if requested > (evidence.rotation_handled_at or issued_at(certificate)):
+    last = max(evidence.rotation_handled_at or issued_at(certificate), issued_at(certificate))
+    if requested > last:
         return Reason("RotationRequested", f"a renewal was requested at {times.render(requested)}")
     return None
 

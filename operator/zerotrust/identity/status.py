@@ -97,7 +97,9 @@ def _ready(standing: Standing) -> Condition:
 
 def _overdue(standing: Standing, now: datetime) -> Condition:
     due = standing.schedule
-    if due is None or now < due.renewal:
+    if due is None:
+        return false("RenewalOverdue", "NoCertificate")
+    if now < due.renewal:
         return false("RenewalOverdue", "OnTime")
     because = standing.blocked.message if standing.blocked else "a new certificate would not live longer than this one"
     word = standing.blocked.word if standing.blocked else "AuthorityEnds"

@@ -43,12 +43,12 @@ class PlanExecutor:
 
     async def carry_out(self, key: Key, snapshot: Any, plan: Plan) -> None:
         """Make the plan true; Superseded when the cache has learnt better meanwhile."""
+        if [ref for ref in plan.refresh if await self.refresh(ref)]:
+            raise Superseded  # the plan was made without what was read just now
         for apply in plan.applies:
             await self._apply(key, apply)
         for delete in plan.deletes:
             await self._delete(key, delete)
-        for ref in plan.refresh:
-            await self.refresh(ref)
         resource = getattr(snapshot, "resource", None)
         if resource is None:
             return

@@ -5,8 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from zerotrust.common import observed
+from zerotrust.engine.cache import Change
 from zerotrust.identity.resource import ServiceIdentitySpec
 from zerotrust.pki import keys, secret
+from zerotrust.pki.x509 import authority_id
 from zerotrust.trustdomain.authority import KeyRing, NotSignable
 from zerotrust.trustdomain.resource import TrustDomainSpec
 
@@ -33,6 +35,14 @@ class Observer:
         """Return the trimmed object."""
         return self._kinds[kind](body)
 
+    def forget(self, change: Change) -> None:
+        """Drop an authority's key when its Secret is gone or holds it no longer: what was taken away must not sign."""
+        if change.ref.kind != "Secret" or change.ref.namespace != self._namespace or change.old is None:
+            return
+        before, after = _authority_id(change.old), _authority_id(change.new)
+        if before is not None and before != after:
+            self._key_ring.forget(before)
+
     def _secret(self, body: Body) -> secret.ObservedSecret:
         reduced = secret.observe(body)
         facts = reduced.certificate
@@ -43,3 +53,11 @@ class Observer:
             except (keys.UnreadableKey, NotSignable):
                 logger.warning("authority key not usable", extra={"object": str(reduced.meta.ref)})
         return reduced
+
+
+def _authority_id(reduced: secret.ObservedSecret | None) -> str | None:
+    """The id of the authority whose key a Secret holds, or None."""
+    facts = reduced.certificate if reduced is not None else None
+    if facts is None or not facts.signs or not facts.key_matches:
+        return None
+    return authority_id(facts.chain()[0].public_key())  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import kopf
 from kubernetes.aio.client import Configuration
@@ -100,7 +100,9 @@ class Watch:
             kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id="cache")(handler)
         # Not kopf.operator(): at its end that cancels every younger task of the loop, ours included.
         settings = _settings(self._resources.values())
-        tasks = await kopf.spawn_tasks(registry=registry, settings=settings, clusterwide=True)
+        # An identity, or kopf would look up the user's name, which a container's uid may not have.
+        identity = cast("Any", naming.OPERATOR)
+        tasks = await kopf.spawn_tasks(registry=registry, settings=settings, clusterwide=True, identity=identity)
         self.watching.set()
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

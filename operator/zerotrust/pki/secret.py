@@ -71,6 +71,8 @@ def observe(body: Mapping[str, Any]) -> ObservedSecret:
     if certificate is not None and certificate.signs:
         kept.append(AUTHORITIES)
     public = {key: _decoded(data[key]) for key in kept if key in data}
+    if AUTHORITIES in public:
+        public[AUTHORITIES] = _certificates_only(public[AUTHORITIES])
     return ObservedSecret(meta, body.get("type", "Opaque"), digests, certificate, problem, public)
 
 
@@ -113,11 +115,19 @@ def _certificate(pem: bytes, key_pem: bytes) -> tuple[CertificateFacts | None, s
             issuer_key_id=_issuer_key_id(leaf),
             key_matches=_key_matches(key_pem, leaf),
             signs=profiles.is_authority(leaf),
-            pem=pem,
+            pem=profiles.write_pem(*chain),  # written anew: a key that somebody put beside the certificate stays out
         )
     except Exception:  # noqa: BLE001 - the bytes are anybody's: whatever a parser makes of them, they are not a certificate
         return None, "tls.crt holds no readable PEM certificate"
     return facts, "" if facts.key_matches else "tls.key does not belong to the certificate in tls.crt"
+
+
+def _certificates_only(pem: bytes) -> bytes:
+    """Keep the certificates of a PEM text and nothing that may stand beside them; unreadable text stays unreadable."""
+    try:
+        return profiles.write_pem(*profiles.read_pem(pem))
+    except profiles.UnreadableCertificate:
+        return b"unreadable" if pem else b""
 
 
 def _key_matches(key_pem: bytes, leaf: x509.Certificate) -> bool:

@@ -51,6 +51,8 @@ class SpiffeID:
 
         There is no other way to an ID: nobody can type one.
         """
+        for name in (namespace, service_account, cluster or "-"):
+            _check_segment(name)
         prefix = f"/cluster/{cluster}" if cluster else ""
         return cls(trust_domain, f"{prefix}/ns/{namespace}/sa/{service_account}")
 
@@ -65,8 +67,14 @@ def _check_trust_domain(name: str) -> None:
 def _check_path(path: str) -> None:
     if not path:
         return
+    if not path.startswith("/"):
+        raise InvalidSpiffeID("a path begins with a slash")
     for segment in path[1:].split("/"):
-        if segment in (".", "..") or not _SEGMENT.fullmatch(segment):
-            raise InvalidSpiffeID(
-                "path segments are made of letters, digits, dot, dash and underscore, and are not empty, '.' or '..'"
-            )
+        _check_segment(segment)
+
+
+def _check_segment(segment: str) -> None:
+    if segment in (".", "..") or not _SEGMENT.fullmatch(segment):
+        raise InvalidSpiffeID(
+            "path segments are made of letters, digits, dot, dash and underscore, and are not empty, '.' or '..'"
+        )

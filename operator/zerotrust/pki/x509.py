@@ -90,6 +90,12 @@ def subject_key_id(certificate: x509.Certificate) -> str:
         return ""
 
 
+def key_id_in_children(authority: x509.Certificate) -> str:
+    """The authority key identifier that certificates signed by this one carry, in hex."""
+    identifier = _authority_key_identifier(authority).key_identifier
+    return identifier.hex() if identifier else ""
+
+
 def spiffe_ids(certificate: x509.Certificate) -> tuple[str, ...]:
     """Every URI SAN as it stands in the certificate."""
     try:
@@ -130,6 +136,7 @@ def verify_chain(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certifi
     for child, parent in pairwise(chain):
         _check_signed(child, parent)
     last = chain[-1]
+    problem = ChainError("the chain does not lead to a certificate of the trust bundle")
     for root in roots:
         if last == root:
             return
@@ -137,9 +144,13 @@ def verify_chain(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certifi
             _check_signed(last, root)
         except ChainError:
             continue
-        _check_validity(root, at)
+        try:
+            _check_validity(root, at)
+        except ChainError as error:
+            problem = error  # a renewed root of the same key may stand beside it
+            continue
         return
-    raise ChainError("the chain does not lead to a certificate of the trust bundle")
+    raise problem
 
 
 def _check_validity(certificate: x509.Certificate, at: datetime) -> None:

@@ -8,9 +8,10 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from zerotrust.pki import keys
 from zerotrust.pki import x509 as profiles
@@ -18,13 +19,20 @@ from zerotrust.pki.secret import AUTHORITIES, ObservedSecret
 from zerotrust.trustdomain.bundle import TrustBundle, canonical_order, content_hash
 
 State = Literal["Prepared", "Published", "Active", "Retiring", "Pruned"]
+Source = Literal["SelfSigned", "Secret"]
 IN_BUNDLE: tuple[State, ...] = ("Published", "Active", "Retiring")
+_STATES: dict[str, State] = {state: state for state in get_args(State)}
+_SOURCES: dict[str, Source] = {source: source for source in get_args(Source)}
 BACKDATE = timedelta(minutes=5)
 MIN_REMAINING = timedelta(minutes=1)
 
 
 class RecordUnreadable(ValueError):
     """The record of a trust domain's authorities cannot be read."""
+
+
+class NewerRecord(RecordUnreadable):
+    """The record was written by a newer version of the operator, and must be left alone."""
 
 
 class NotSignable(ValueError):
@@ -107,6 +115,7 @@ class Authority:
     state: State
     chain: tuple[x509.Certificate, ...]
     roots: tuple[x509.Certificate, ...]
+    source: Source = "SelfSigned"
 
     @property
     def certificate(self) -> x509.Certificate:
@@ -120,8 +129,9 @@ class Authority:
 
     @property
     def not_after(self) -> datetime:
-        """The end of the shortest-lived certificate that a leaf depends on."""
-        return min(certificate.not_valid_after_utc for certificate in self.chain)
+        """When leaves cease to verify: the end of the chain, or of the last root."""
+        chain = min(certificate.not_valid_after_utc for certificate in self.chain)
+        return min(chain, max(root.not_valid_after_utc for root in self.roots))
 
     def usable(self, now: datetime) -> bool:
         """Tell whether it can sign a leaf that lives long enough to be worth it."""
@@ -147,7 +157,13 @@ class Record:
         return TrustBundle(_roots(self.authorities), self.sequence, self.refresh_hint)
 
     def activated(self, authority: Authority) -> "Record":
-        """Return the record with this authority Active; the one before stays in the bundle as Retiring."""
+        """Return the record with this authority Active; the one before stays in the bundle as Retiring.
+
+        When the same key comes below another root, its former roots stay trusted, because leaves lead to them.
+        """
+        former = next((other for other in self.authorities if other.id == authority.id), None)
+        if former is not None:
+            authority = replace(authority, roots=canonical_order((*authority.roots, *former.roots)))
         others = tuple(
             replace(other, state="Retiring") if other.state == "Active" else other
             for other in self.authorities
@@ -172,6 +188,7 @@ class Record:
             "authorities": [
                 {
                     "id": authority.id,
+                    "source": authority.source,
                     "state": authority.state,
                     "chain": profiles.write_pem(*authority.chain).decode("ascii"),
                     "roots": profiles.write_pem(*authority.roots).decode("ascii"),
@@ -187,14 +204,15 @@ class Record:
         try:
             content: dict[str, Any] = json.loads(text)
             if content["version"] != 1:
-                raise RecordUnreadable("was written by a newer version of the operator")
+                raise NewerRecord("was written by a newer version of the operator")
             return cls(
                 authorities=tuple(
                     Authority(
                         id=str(entry["id"]),
-                        state=entry["state"],
+                        state=_state(entry["state"]),
                         chain=tuple(profiles.read_pem(entry["chain"].encode())),
                         roots=tuple(profiles.read_pem(entry["roots"].encode())),
+                        source=_source(entry.get("source", "SelfSigned")),
                     )
                     for entry in content["authorities"]
                 ),
@@ -204,7 +222,7 @@ class Record:
             )
         except RecordUnreadable:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise RecordUnreadable("is not a record of authorities") from None
 
 
@@ -212,6 +230,11 @@ def first_record(authority: Authority, refresh_hint: int) -> Record:
     """Return the record of a trust domain's first authority, which is Active at once."""
     empty = Record(authorities=(), sequence=0, bundle_hash="", refresh_hint=refresh_hint)
     return replace(empty, authorities=(replace(authority, state="Active"),)).settled(refresh_hint)
+
+
+def adopted_record(found: tuple[Authority, ...], refresh_hint: int, published: int) -> Record:
+    """Return the record for authorities whose record was lost; its sequence goes on from the published one (rule B2)."""
+    return Record(found, published, "", refresh_hint).settled(refresh_hint)
 
 
 def from_secret(observed: ObservedSecret) -> Authority:
@@ -229,12 +252,25 @@ def from_secret(observed: ObservedSecret) -> Authority:
     trusted = tuple(roots)
     if not trusted:
         raise ValueError("the root is missing: put it into ca.crt, or at the end of tls.crt")
+    for root in trusted:
+        if not profiles.is_authority(root):
+            raise ValueError("ca.crt holds a certificate that is no authority: it needs cA=true and keyCertSign")
+        if not isinstance(root.public_key(), ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+            raise ValueError("ca.crt holds a root whose key is neither ECDSA nor RSA")
     try:
-        profiles.verify_chain(chain, trusted, chain[0].not_valid_before_utc)
+        profiles.verify_chain(chain, trusted, max(one.not_valid_before_utc for one in (*chain, *trusted)))
     except profiles.ChainError as error:
         raise ValueError(str(error)) from None
     public_key = chain[0].public_key()
     return Authority(profiles.authority_id(public_key), "Active", tuple(chain), trusted)  # type: ignore[arg-type]
+
+
+def _state(text: object) -> State:
+    return _STATES[str(text)]
+
+
+def _source(text: object) -> Source:
+    return _SOURCES[str(text)]
 
 
 def _roots(authorities: Iterable[Authority]) -> tuple[x509.Certificate, ...]:

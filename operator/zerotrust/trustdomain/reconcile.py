@@ -1,10 +1,10 @@
 """From what is observed of a TrustDomain to what should be done: authority, record, status.
 
-Distribution of the bundle to namespaces is a key of its own (`reconcile_bundle`), so that one edited ConfigMap costs one write.
+Distribution of the bundle to namespaces is in `distribution`.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,15 +12,14 @@ from zerotrust.common import naming, times
 from zerotrust.common.conditions import Condition, false, find, merge, true, unknown
 from zerotrust.common.errors import SpecError
 from zerotrust.common.naming import Ref
-from zerotrust.common.observed import ConfigMap, CustomResource, controller_uid
-from zerotrust.common.plan import Apply, Delete, Event, Plan
+from zerotrust.common.observed import CustomResource
+from zerotrust.common.plan import Apply, Event, Plan
 from zerotrust.pki import secret as secrets
 from zerotrust.pki import x509 as profiles
 from zerotrust.pki.keys import to_pkcs8
 from zerotrust.pki.secret import ObservedSecret
 from zerotrust.trustdomain import authority as authorities
-from zerotrust.trustdomain.authority import Authority, Entropy, Record, RecordUnreadable
-from zerotrust.trustdomain.bundle import PEM_KEY, SPIFFE_KEY, TrustBundle
+from zerotrust.trustdomain.authority import Authority, Entropy, NewerRecord, Record, RecordUnreadable
 from zerotrust.trustdomain.resource import TrustDomainSpec
 
 MAX_SKEW = timedelta(seconds=30)
@@ -43,7 +42,7 @@ class TrustDomainSnapshot:
 
     `authority_secrets` are ours in the operator's namespace; `brought` is the one that `secretName` names.
     `clock_skew` is local time minus the API server's, None while unknown. `leaf_ends` has the notAfter of every leaf in a
-    Secret, by the key id of its issuer.
+    Secret, by the key id of its issuer. `published_sequence` is the highest that any namespace's trust bundle shows.
     """
 
     resource: CustomResource[TrustDomainSpec]
@@ -57,6 +56,7 @@ class TrustDomainSnapshot:
     identities_ready: int
     clock_skew: timedelta | None
     leaf_ends: Mapping[str, Sequence[datetime]] = field(default_factory=dict)
+    published_sequence: int = 0
 
     @property
     def name(self) -> str:
@@ -97,23 +97,25 @@ def reconcile(snapshot: TrustDomainSnapshot, now: datetime, entropy: Entropy) ->
 
 def failed(snapshot: TrustDomainSnapshot, message: str, now: datetime) -> Plan:
     """Return the status that tells of failing writes."""
-    record, _ = _read_record(snapshot)
+    record = _read_record(snapshot)[0]
     step = _Step(record, unknown("CertificateAuthorityHealthy", "WriteFailed", message))
     plan = _plan(snapshot, now, step, None if record else false("Ready", "WriteFailed", message))
     return Plan(status=plan.status)
 
 
-def _read_record(snapshot: TrustDomainSnapshot) -> tuple[Record | None, str]:
+def _read_record(snapshot: TrustDomainSnapshot) -> tuple[Record | None, str, bool]:
+    """Return the record, or what is wrong with it, and whether it is one of a newer version."""
     if snapshot.record is None:
-        return None, ""
+        return None, "", False
     try:
-        return Record.from_json(snapshot.record.public.get(secrets.RECORD, b"")), ""
+        return Record.from_json(snapshot.record.public.get(secrets.RECORD, b"")), "", False
     except RecordUnreadable as error:
-        return None, f"Secret {snapshot.record.meta.namespace}/{snapshot.record.meta.name} {error}"
+        problem = f"Secret {snapshot.record.meta.namespace}/{snapshot.record.meta.name} {error}"
+        return None, problem, isinstance(error, NewerRecord)
 
 
 def _authority(snapshot: TrustDomainSnapshot, spec: TrustDomainSpec, now: datetime, entropy: Entropy) -> _Step:
-    record, unreadable = _read_record(snapshot)
+    record, unreadable, newer = _read_record(snapshot)
     hint = round(spec.bundle.refresh_hint.total_seconds())
     if spec.certificate_authority.source == "Secret":
         return _brought(snapshot, spec, record, hint)
@@ -121,16 +123,22 @@ def _authority(snapshot: TrustDomainSnapshot, spec: TrustDomainSpec, now: dateti
     if record is not None:
         kept = record.settled(hint)
         active = record.active
-        if active is None or active.id not in own:
+        if active is not None and active.source == "Secret":
+            if not own:
+                return _created(snapshot, spec, record, now, entropy)
+            newest = max(own.values(), key=lambda one: one.certificate.not_valid_before_utc)
+            kept = record.activated(newest).settled(hint)
+        elif active is None or active.id not in own:
             return _lost(snapshot, spec, kept, broken, now, entropy)
         return _Step(kept, true("CertificateAuthorityHealthy", "Active"), _record_apply(snapshot, record, kept))
-    if unreadable and not own:
+    if unreadable and (not own or newer):
         return _Step(None, false("CertificateAuthorityHealthy", "RecordUnreadable", unreadable))
     if broken and not own:
         return _Step(None, false("CertificateAuthorityHealthy", "AuthorityUnreadable", broken))
     if own:  # the record was lost, or a crash came between the two first writes: nothing is made anew, no key is lost
         newest = max(own.values(), key=lambda one: one.certificate.not_valid_before_utc)
-        adopted = authorities.first_record(newest, hint)
+        others = tuple(replace(one, state="Retiring") for one in own.values() if one.id != newest.id)
+        adopted = authorities.adopted_record((newest, *others), hint, snapshot.published_sequence)
         event = Event("Normal", "AuthorityAdopted", f"adopted the existing authority {newest.id}")
         return _Step(
             adopted, true("CertificateAuthorityHealthy", "Active"), _record_apply(snapshot, None, adopted), (event,)
@@ -221,18 +229,27 @@ def _brought(snapshot: TrustDomainSnapshot, spec: TrustDomainSpec, record: Recor
         message = f"{place} does not exist; create it with tls.crt, tls.key and ca.crt"
         return _Step(record, false("CertificateAuthorityHealthy", "SecretNotFound", message), refresh=(ref,))
     try:
-        brought = authorities.from_secret(snapshot.brought)
+        brought = replace(authorities.from_secret(snapshot.brought), source="Secret")
     except ValueError as error:
         condition = false("CertificateAuthorityHealthy", "AuthorityUnreadable", f"{place}: {error}")
         return _Step(record, condition, refresh=(ref,))
     if record is None:
         after = authorities.first_record(brought, hint)
-    elif record.active is not None and record.active.chain == brought.chain and record.active.roots == brought.roots:
+    elif _is_active(record, brought):
         after = record.settled(hint)
     else:
         after = record.activated(brought).settled(hint)
     condition = true("CertificateAuthorityHealthy", "Active")
     return _Step(after, condition, _record_apply(snapshot, record, after), refresh=(ref,))
+
+
+def _is_active(record: Record, brought: Authority) -> bool:
+    active = record.active
+    return (
+        active is not None
+        and (active.chain, active.source) == (brought.chain, brought.source)
+        and set(brought.roots) <= set(active.roots)
+    )
 
 
 def _record_apply(snapshot: TrustDomainSnapshot, before: Record | None, after: Record) -> tuple[Apply, ...]:
@@ -264,7 +281,11 @@ def _healthy(step: _Step, spec: TrustDomainSpec, now: datetime) -> _Step:
     if active is None or step.condition.status != "True":
         return step
     end = times.render(active.not_after)
-    if now >= active.not_after:
+    start = active.certificate.not_valid_before_utc
+    if now < start:
+        message = f"authority {active.id} is not valid before {times.render(start)}; nothing can be signed until then"
+        condition = false("CertificateAuthorityHealthy", "AuthorityNotYetValid", message)
+    elif now >= active.not_after:
         message = f"authority {active.id} expired at {end}; nothing can be signed"
         condition = false("CertificateAuthorityHealthy", "AuthorityExpired", message)
     elif active.not_after - now < spec.identities.max_duration:
@@ -278,7 +299,7 @@ def _healthy(step: _Step, spec: TrustDomainSpec, now: datetime) -> _Step:
 
 def _plan(snapshot: TrustDomainSnapshot, now: datetime, step: _Step, refused: Condition | None) -> Plan:
     conditions = [_ready(snapshot, step, refused), step.condition, _published(snapshot, step), _skew(snapshot)]
-    conditions += _not_implemented(snapshot)
+    conditions += _not_implemented(snapshot, step.record)
     if conditions[0].status == "False" and conditions[0].reason == "InvalidSpec":
         conditions.append(true("Stalled", "InvalidSpec", conditions[0].message))
     observed = snapshot.resource.conditions
@@ -310,7 +331,7 @@ def _ready(snapshot: TrustDomainSnapshot, step: _Step, refused: Condition | None
         return false("Ready", "DuplicateDefault", message)
     if step.condition.status != "True":
         return false("Ready", step.condition.reason, step.condition.message)
-    return true("Ready", "Operational", "the authority signs and the trust bundle is published")
+    return true("Ready", "Operational", "the authority signs")
 
 
 def _published(snapshot: TrustDomainSnapshot, step: _Step) -> Condition:
@@ -338,7 +359,7 @@ def _skew(snapshot: TrustDomainSnapshot) -> Condition:
     return false("ClockSkew", "ClocksAgree")
 
 
-def _not_implemented(snapshot: TrustDomainSnapshot) -> list[Condition]:
+def _not_implemented(snapshot: TrustDomainSnapshot, record: Record | None) -> list[Condition]:
     spec = snapshot.resource.spec
     if isinstance(spec, SpecError):
         return []
@@ -352,7 +373,7 @@ def _not_implemented(snapshot: TrustDomainSnapshot) -> list[Condition]:
             (
                 "spec.certificateAuthority.rotation",
                 spec.certificate_authority.rotation.requested_at is not None
-                and _rotation_is_pending(snapshot, spec.certificate_authority.rotation.requested_at),
+                and _rotation_is_pending(record, spec.certificate_authority.rotation.requested_at),
             ),
         )
         if used
@@ -362,9 +383,8 @@ def _not_implemented(snapshot: TrustDomainSnapshot) -> list[Condition]:
     return [true("NotImplementedYet", "FieldsWithoutEffect", f"have no effect in this version: {', '.join(fields)}")]
 
 
-def _rotation_is_pending(snapshot: TrustDomainSnapshot, requested: datetime) -> bool:
+def _rotation_is_pending(record: Record | None, requested: datetime) -> bool:
     """A rotation replaces a lost authority already; of a healthy one it does not yet."""
-    record, _ = _read_record(snapshot)
     active = record.active if record else None
     return active is not None and requested > active.certificate.not_valid_before_utc + authorities.BACKDATE
 
@@ -391,17 +411,17 @@ def _transitions(observed: Sequence[Any], conditions: Sequence[Condition]) -> tu
         bad = (condition.type in ("Ready", "CertificateAuthorityHealthy") and condition.status == "False") or (
             condition.type in ("ClockSkew", "NotImplementedYet") and condition.status == "True"
         )
-        if bad and not (
-            condition.type == "Ready" and condition.reason == _reason_of(conditions, "CertificateAuthorityHealthy")
-        ):
+        if bad and not (condition.type == "Ready" and condition.reason == _told_of_authority(conditions)):
             events.append(Event("Warning", condition.reason, condition.message))
         elif condition.type == "Ready" and condition.status == "True" and before is not None:
             events.append(Event("Normal", "Ready", condition.message))
     return tuple(events)
 
 
-def _reason_of(conditions: Sequence[Condition], type_: str) -> str:
-    return next((condition.reason for condition in conditions if condition.type == type_), "")
+def _told_of_authority(conditions: Sequence[Condition]) -> str:
+    """The reason for which the authority's own condition is False: one warning is enough."""
+    own = (one for one in conditions if (one.type, one.status) == ("CertificateAuthorityHealthy", "False"))
+    return next((one.reason for one in own), "")
 
 
 def _wake(snapshot: TrustDomainSnapshot, step: _Step, now: datetime) -> datetime | None:
@@ -410,73 +430,8 @@ def _wake(snapshot: TrustDomainSnapshot, step: _Step, now: datetime) -> datetime
     moments: list[datetime] = [now + REFRESH] if step.refresh else []
     active = step.record.active if step.record else None
     if active is not None and not isinstance(spec, SpecError):
-        moments += [active.not_after - spec.identities.max_duration, active.not_after]
+        start = active.certificate.not_valid_before_utc
+        moments += [start, active.not_after - spec.identities.max_duration, active.not_after]
         requested = spec.certificate_authority.rotation.requested_at
         moments += [requested] if requested is not None else []
     return min((moment for moment in moments if moment > now), default=None)
-
-
-@dataclass(frozen=True)
-class BundleSnapshot:
-    """What a decision about one namespace's trust bundle depends on; `trust_domain` is None once it is gone."""
-
-    trust_domain: CustomResource[TrustDomainSpec] | None
-    bundle: TrustBundle | None
-    selected: bool
-    ref: Ref
-    observed: ConfigMap | None
-
-
-def reconcile_bundle(snapshot: BundleSnapshot, now: datetime) -> Plan:
-    """Return what to do for the trust bundle of one namespace: one ConfigMap, repaired when edited."""
-    domain, observed, ref = snapshot.trust_domain, snapshot.observed, snapshot.ref
-    ours = observed is not None and is_ours(observed)
-    if domain is None or domain.meta.deleting:
-        return Plan()  # the garbage collector removes what a TrustDomain owned
-    if not snapshot.selected or isinstance(domain.spec, SpecError):
-        if ours and observed is not None and not isinstance(domain.spec, SpecError):
-            return Plan(deletes=(Delete(ref, observed.meta.uid),))
-        return Plan()
-    if observed is not None and not ours:
-        return Plan(refresh=(ref,), requeue_at=now + REFRESH)
-    if snapshot.bundle is None:
-        return Plan()
-    data: dict[str, str | None] = {PEM_KEY: snapshot.bundle.pem, SPIFFE_KEY: snapshot.bundle.document}
-    data |= {key: None for key in (observed.data if observed else {}) if key not in data}
-    manifest = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {
-            "name": ref.name,
-            "namespace": ref.namespace,
-            "labels": {naming.MANAGED_BY: naming.OPERATOR, naming.COMPONENT: naming.COMPONENT_TRUST_BUNDLE},
-            "annotations": {
-                naming.TRUST_DOMAIN: domain.meta.name,
-                naming.BUNDLE_SEQUENCE: str(snapshot.bundle.sequence),
-            },
-            "ownerReferences": [owner_reference(domain)],
-        },
-        "data": data,
-    }
-    same = observed is not None and observed.meta.annotations.get(naming.BUNDLE_SEQUENCE) == str(
-        snapshot.bundle.sequence
-    )
-    return Plan(applies=(Apply(manifest, repairs=same),))
-
-
-def is_ours(observed: ConfigMap) -> bool:
-    """Tell whether the operator made this ConfigMap, even if somebody took its labels off."""
-    return (
-        observed.meta.labels.get(naming.COMPONENT) == naming.COMPONENT_TRUST_BUNDLE
-        and controller_uid(observed.meta) is None
-    ) or any(owner.get("kind") == "TrustDomain" for owner in observed.meta.owners)
-
-
-def owner_reference(resource: CustomResource[Any]) -> dict[str, Any]:
-    """The owner reference by which the garbage collector removes a child with its owner."""
-    return {
-        "apiVersion": naming.API_VERSION,
-        "kind": resource.meta.ref.kind,
-        "name": resource.meta.name,
-        "uid": resource.meta.uid,
-    }

@@ -411,10 +411,6 @@ async def test_an_error_in_the_decision_is_survived_too(machine: Machine) -> Non
     assert len(machine.hands.carried_out) == 1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="engine.controller._reconcile takes the snapshot outside its try: an error there ends all workers",
-)
 async def test_an_error_in_the_snapshot_is_survived_too(machine: Machine) -> None:
     machine.things.broken_snapshots = 1
     machine.cache.put(a_thing("one"))

@@ -37,8 +37,9 @@ from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.controller import Controller
 from zerotrust.engine.identities import IdentityController
 from zerotrust.engine.trustdomains import TrustBundleController, TrustDomainController, TrustDomains
-from zerotrust.identity.reconcile import IdentitySnapshot
-from zerotrust.trustdomain.reconcile import BundleSnapshot, TrustDomainSnapshot
+from zerotrust.identity.snapshot import IdentitySnapshot
+from zerotrust.trustdomain.distribution import BundleSnapshot
+from zerotrust.trustdomain.reconcile import TrustDomainSnapshot
 
 DEFAULT = a_trust_domain(default=True)
 DOMAIN = Ref("TrustDomain", "", "example.org")
@@ -197,21 +198,11 @@ def test_identities_are_due_when_the_labels_of_their_namespace_change() -> None:
     assert cluster.touched(cluster.identities, cluster.put(a_namespace(team="a"))) == set()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="engine.identities.touched_by ignores a namespace that comes in after its identity: the watches race, and with a"
-    " selector in allowedNamespaces the identity stays NamespaceNotAllowed for good",
-)
 def test_identities_are_due_when_their_namespace_comes_in_after_them() -> None:
     cluster = Cluster(DEFAULT, an_identity())
     assert cluster.touched(cluster.identities, cluster.put(a_namespace())) == {ORDERS}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="engine.identities._of_secret: a brought authority's Secret has no label of ours, so when its key comes in"
-    " (at each restart) the identities that wait for it are not due",
-)
 def test_identities_are_due_when_the_key_of_a_brought_authority_comes_in() -> None:
     brought = a_trust_domain(default=True, certificateAuthority={"source": "Secret", "secretName": "our-ca"})
     cluster = Cluster(a_namespace(), a_service_account(), a_record_secret(), brought, an_identity())
@@ -325,11 +316,6 @@ def test_the_count_is_due_when_readiness_changes() -> None:
     assert cluster.touched(cluster.trust_domains, cluster.drop(ORDERS)) == {DOMAIN}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="engine.trustdomains.touched_by compares readiness only: an identity that moves to another trust domain is"
-    " counted in neither until something else happens",
-)
 def test_both_counts_are_due_when_an_identity_moves() -> None:
     cluster = everything(a_trust_domain("other.org"))
     change = cluster.put(an_identity(trustDomain="other.org", generation=2))
@@ -361,11 +347,6 @@ def test_where_the_bundle_is_and_is_not_is_seen() -> None:
     assert (cluster.domain().targets.carrying, cluster.domain().targets.blocked) == (1, ())
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="engine.trustdomains.touched_by finds the trust domain by an annotation that a foreign ConfigMap has not: Blocked"
-    " is not told until something else happens",
-)
 def test_a_trust_domain_is_due_when_a_foreign_config_map_is_found_in_the_place_of_its_bundle() -> None:
     cluster = everything()
     assert cluster.touched(cluster.trust_domains, cluster.put(a_config_map())) == {DOMAIN}

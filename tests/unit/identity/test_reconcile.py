@@ -239,11 +239,6 @@ def test_how_long_a_first_issue_took_is_measured() -> None:
     assert [(one.metric, one.value) for one in plan.outcomes] == [("issued", 1.0), ("issue_seconds", 2.0)]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="pki.x509.subject_key_id is empty for an authority without the extension, but its leaves' AKI is not:"
-    " renewal.authority_changed speaks at every reconcile",
-)
 def test_an_authority_without_a_subject_key_identifier_signs_once() -> None:
     root = a_root(uris=(), subject_key_id=None, not_before=NOW - days(300), not_after=NOW + days(900))
     authority = module.Authority(
@@ -343,10 +338,6 @@ def test_an_authority_that_is_not_valid_now_signs_nothing(authority: module.Auth
     assert f"authority {authority.id} of TrustDomain example.org is not valid now" in message(plan)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="identity.reconcile._keep: nobody looks again when a not yet valid authority becomes valid",
-)
 def test_an_identity_waits_for_an_authority_that_is_not_valid_yet() -> None:
     authority = an_authority(not_before=NOW + hours(1))
     plan = decide(record=a_record(authority), signer=a_key_ring(authority))

@@ -165,10 +165,6 @@ def test_rotation_requested_only_when_later_than_the_last_act(
     assert bool(renewal.rotation_requested(asked)) is speaks
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="renewal.rotation_requested: a handled time hides the last issue, so a request older than it acts again",
-)
 def test_a_rotation_requested_before_the_last_issue_does_nothing_even_if_an_older_one_was_handled() -> None:
     asked = evidence(
         wanted=wanted(rotation_requested_at=NOW - days(2)), rotation_handled_at=NOW - days(9), now=NOW + hours(1)
@@ -298,10 +294,6 @@ def test_a_certificate_cut_short_keeps_a_usual_certificates_proportion() -> None
     assert NOW + hours(1) <= cut.renewal <= cut.threshold
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="renewal.schedule: whole seconds round the renewal of a barely shorter renewBefore down to the issue itself",
-)
 @pytest.mark.parametrize("renew_before", [seconds(59.2), seconds(59.9)])
 def test_a_certificate_is_never_due_at_the_moment_it_is_issued(renew_before: timedelta) -> None:
     assert a_schedule(renew_before=renew_before, not_after=NOW + minutes(1)).renewal > NOW
@@ -329,10 +321,6 @@ def test_a_leaf_never_starts_before_its_authority() -> None:
     assert start == NOW - seconds(5)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="renewal.issued_at: adds the whole back-dating also where notBefore was clamped to the authority's start",
-)
 def test_a_rotation_requested_just_after_an_issue_by_a_fresh_authority_is_heard() -> None:
     fresh = an_authority(not_before=NOW - seconds(5))
     secret = an_issued_secret(authority=fresh)

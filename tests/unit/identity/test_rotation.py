@@ -83,10 +83,6 @@ def test_the_later_of_two_requests_counts() -> None:
     )
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="identity.reconcile._wanted keeps only the latest request, so one for the future hides one that is due",
-)
 def test_a_request_for_the_future_does_not_hide_one_that_is_due() -> None:
     identity = an_identity(
         rotation={"requestedAt": "2027-01-01T00:00:00Z"},

@@ -32,9 +32,10 @@ from tests.support.plans import (
 from tests.support.world import status_patch
 from zerotrust.common.conditions import MAX_MESSAGE
 from zerotrust.common.plan import Plan
-from zerotrust.identity.reconcile import Failure, failed
+from zerotrust.identity.reconcile import failed
 from zerotrust.identity.renewal import Reason
 from zerotrust.identity.resource import ServiceIdentityStatus
+from zerotrust.identity.snapshot import Failure
 from zerotrust.identity.status import Standing, status_of
 
 
@@ -225,11 +226,6 @@ def test_a_field_without_effect_is_told_once() -> None:
     assert events(decide(identity=with_status(identity, first), secret=an_issued_secret())) == []
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="identity.reconcile._issue sends only the event Issued: the warnings of events_of are dropped, and the status"
-    " that is written with it hides them from the next look",
-)
 def test_a_field_without_effect_is_told_although_a_certificate_is_issued() -> None:
     identity = an_identity(enforcement="Observe")
     first = decide(identity=identity)

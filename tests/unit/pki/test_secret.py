@@ -151,11 +151,6 @@ def test_no_key_is_kept_or_shown() -> None:
         assert not shows_key(repr(observe(body)), key)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="pki.secret.observe keeps tls.crt and ca.crt as they stand: a key that somebody put beside the certificate stays"
-    " in the cache (I10, DESIGN 2.8); keep the parsed certificates written anew",
-)
 @pytest.mark.parametrize("name", ["tls_crt", "ca_crt"])
 def test_no_key_is_kept_from_a_file_that_holds_certificate_and_key(name: str) -> None:
     key = key_of(an_authority())

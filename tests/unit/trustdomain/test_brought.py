@@ -210,11 +210,6 @@ def test_a_root_added_to_ca_crt_joins_the_bundle() -> None:
     assert after.sequence == before.sequence + 1
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="authority.Record.activated drops the authority of the same key before its old root was retired: leaves that"
-    " chain to it break in one step (I3)",
-)
 def test_an_old_root_stays_trusted_when_the_same_key_moves_below_a_new_one() -> None:
     before = record_after(decide(BROUGHT))
     root = a_root(uris=())
@@ -230,11 +225,6 @@ def test_to_change_from_self_signed_to_brought_keeps_the_old_root_trusted() -> N
     assert set(after.bundle().roots) == {ROOT.certificate, *own.roots}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="trustdomain.reconcile._authority: back from Secret to SelfSigned, the brought authority is missed as a Secret"
-    " `<trust domain>.ca-<id>` that never was, and our own one, still at hand, is not taken",
-)
 def test_to_change_back_to_self_signed_takes_our_own_authority_again() -> None:
     own = an_authority()
     brought = record_after(decide(BROUGHT, a_record(own), authorities=[own]))
@@ -259,10 +249,6 @@ def test_the_end_of_a_brought_authority_is_told(left: Any, expected: tuple[str, 
     assert healthy(plan) == expected
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="authority.Authority.not_after leaves the roots out, so nobody is told that the root has expired",
-)
 def test_the_end_of_a_brought_root_is_told() -> None:
     root = a_root(uris=(), not_before=NOW - days(300), not_after=NOW - days(1))
     issuer = an_intermediate(root, uris=(), not_before=NOW - days(200), not_after=NOW + days(100))

@@ -25,8 +25,8 @@ from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ConfigMap
 from zerotrust.common.plan import Delete, Plan
 from zerotrust.kube.executor import difference, owned_fields
-from zerotrust.trustdomain import reconcile as module
-from zerotrust.trustdomain.reconcile import BundleSnapshot
+from zerotrust.trustdomain import distribution as module
+from zerotrust.trustdomain.distribution import BundleSnapshot
 
 PLACE = Ref("ConfigMap", NAMESPACE, "example.org.trust-bundle")
 LABELS = {naming.MANAGED_BY: naming.OPERATOR, naming.COMPONENT: naming.COMPONENT_TRUST_BUNDLE}
@@ -137,10 +137,6 @@ def test_a_config_map_of_somebody_else_is_not_touched_and_looked_at_again(foreig
     assert decide(observed=foreign, selected=False) == Plan()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="trustdomain.reconcile.is_ours: an owner of the kind TrustDomain wins over a foreign controller (I14)",
-)
 def test_a_config_map_that_somebody_else_controls_is_theirs_whoever_else_owns_it() -> None:
     theirs = a_config_map(owners=[OWNER, {**SOMEBODY, "controller": True}])
     assert decide(observed=theirs).applies == ()

@@ -156,21 +156,12 @@ def test_a_lost_record_is_written_again_from_the_newest_authority() -> None:
     assert active.id == newer.id
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="trustdomain.reconcile._authority adopts the newest authority alone: the roots of the others leave the bundle"
-    " while certificates still chain to them (I3)",
-)
 def test_a_lost_record_loses_no_root() -> None:
     newer = an_authority(number=1, not_before=NOW - days(1))
     plan = decide(authorities=[AUTHORITY, newer])
     assert set(record_after(plan).bundle().roots) == {*AUTHORITY.roots, *newer.roots}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="authority.first_record starts at 1 whatever verifiers have seen: after a loss the sequence goes back (rule B2)",
-)
 def test_the_sequence_never_goes_back_when_the_record_is_lost() -> None:
     domain = a_trust_domain(bundle={"refreshHint": "10m"})
     known = record_after(decide(domain=domain, record=a_record(AUTHORITY), authorities=[AUTHORITY]))
@@ -194,10 +185,6 @@ def test_a_corrupt_record_without_an_authority_is_left_to_a_person() -> None:
     assert plan.applies == ()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="trustdomain.reconcile._authority: with an authority at hand, a record of a newer version is overwritten",
-)
 def test_a_record_of_a_newer_version_is_left_alone() -> None:
     newer = a_record(AUTHORITY).to_json().replace('"version":1', '"version":2')
     plan = decide(record=newer, authorities=[AUTHORITY])
@@ -282,11 +269,6 @@ def test_a_lost_authority_is_replaced_when_the_time_of_the_request_has_come() ->
     assert healthy(decide(replace(LOST, resource=rotating(NOW + hours(1))), NOW + hours(1))) == ("True", "Active")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="trustdomain.reconcile._not_implemented judges by the record from before the step: the rotation that has just"
-    " been done is warned about as one without effect",
-)
 def test_a_rotation_that_has_just_taken_effect_is_not_called_one_without_effect() -> None:
     plan = decide(replace(LOST, resource=rotating(NOW)))
     assert "NotImplementedYet" not in conditions(plan)
@@ -328,10 +310,6 @@ def test_the_trust_domain_wakes_when_the_clock_alone_changes_its_conditions() ->
     assert decide(settled, second.requeue_at).requeue_at is None
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="trustdomain.reconcile._healthy looks at the end only: an authority of the future is called healthy",
-)
 def test_an_authority_that_is_not_valid_yet_is_not_healthy() -> None:
     future = an_authority(not_before=NOW + hours(1))
     plan = decide(record=a_record(future), authorities=[future])
@@ -413,9 +391,6 @@ def test_without_a_record_nothing_is_published() -> None:
     assert "bundle" not in plan.status
 
 
-@pytest.mark.xfail(
-    strict=True, reason="trustdomain.reconcile._ready says that the bundle is published whether it is or not"
-)
 def test_ready_does_not_claim_that_the_bundle_is_published_when_it_is_blocked() -> None:
     plan = decide(a_settled_trust_domain(targets=BundleTargets(3, 2, (("bank", "why"),))))
     assert "published" not in message(plan)
@@ -454,10 +429,6 @@ def test_no_authority_is_made_for_a_spec_that_cannot_be_used() -> None:
     assert decide(domain=INVALID).applies == ()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="trustdomain.reconcile._transitions takes the reason of CertificateAuthorityHealthy=Unknown for one that was told",
-)
 def test_a_spec_that_cannot_be_used_is_told_in_an_event() -> None:
     assert ("Warning", "InvalidSpec") in events(decide(a_settled_trust_domain(INVALID)))
 
