@@ -166,8 +166,6 @@ def made(plan: Plan) -> list[str]:
 def test_i8_to_look_again_writes_nothing(case: Case) -> None:
     plan = decide(case)
     event("wrote" if plan.applies else "kept")
-    # A rotation that has just replaced a lost authority is told wrongly for one turn; test_reconcile has it as a known bug.
-    assume(not (made(plan) and case.record() is not None))
     settled = carried_out(case, plan)
     case.world.writes.clear()
     again = decide(settled, seed=2)
@@ -179,7 +177,8 @@ def test_i8_to_look_again_writes_nothing(case: Case) -> None:
 @given(cases())
 def test_i9_a_crash_after_the_first_write_loses_no_key_and_makes_no_second_authority(case: Case) -> None:
     plan = decide(case)
-    assume(len(plan.applies) > 1)
+    if len(plan.applies) < 2:
+        return  # there is nothing between two writes
     event("crashed")
     crashed = carried_out(case, Plan(applies=plan.applies[:1]))
     again = decide(crashed, seed=2)
@@ -234,7 +233,7 @@ def test_b2_the_sequence_grows_exactly_when_the_document_changes(case: Case) -> 
     assert before is not None
     assert after is not None
     same = _content(before) == _content(after)
-    assert after.sequence == before.sequence + (0 if same else 1)
+    assert after.sequence == before.sequence if same else after.sequence > before.sequence
 
 
 def _content(record: Record) -> Any:

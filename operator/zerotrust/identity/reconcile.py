@@ -24,6 +24,7 @@ from zerotrust.trustdomain.distribution import owner_reference
 
 REFRESH = timedelta(seconds=30)
 PATIENCE = timedelta(seconds=5)
+FIRST_ISSUE = timedelta(hours=1)  # a Secret made for an older identity replaces one that was deleted, and is no latency
 
 
 def key_is_slow(snapshot: IdentitySnapshot) -> bool:
@@ -175,8 +176,7 @@ def _issue(snapshot: IdentitySnapshot, evidence: Evidence, reason: Reason, signe
 def _outcomes(snapshot: IdentitySnapshot, evidence: Evidence, reason: Reason) -> tuple[Outcome, ...]:
     outcomes = [Outcome("issued", reason.word)]
     created = snapshot.resource.meta.created
-    first = reason.word == "DoesNotExist" and "serialNumber" not in snapshot.resource.status
-    if first and created is not None:
+    if reason.word == "DoesNotExist" and created is not None and evidence.now - created < FIRST_ISSUE:
         outcomes.append(Outcome("issue_seconds", "", max(0.0, (evidence.now - created).total_seconds())))
     if reason.word == "NearExpiry" and evidence.schedule is not None:
         lateness = (evidence.now - evidence.schedule.renewal).total_seconds()

@@ -52,7 +52,8 @@ from zerotrust.pki import x509 as profiles
 from zerotrust.pki.conformance import check_svid, passes
 from zerotrust.pki.keys import PrivateKey
 from zerotrust.pki.secret import observe
-from zerotrust.trustdomain.authority import KeyRing
+from zerotrust.pki.spiffe import SpiffeID
+from zerotrust.trustdomain.authority import Authority, KeyRing
 
 PAUSED = an_identity(issuance="Paused")
 
@@ -60,7 +61,7 @@ PAUSED = an_identity(issuance="Paused")
 def test_the_first_certificate_is_a_good_svid_of_the_service_account() -> None:
     plan = decide()
     assert issue_reason(plan) == "DoesNotExist"
-    assert profiles.parsed_id(leaf(plan)) == module.SpiffeID.parse("spiffe://example.org/ns/shop/sa/orders")
+    assert profiles.parsed_id(leaf(plan)) == SpiffeID.parse("spiffe://example.org/ns/shop/sa/orders")
     results = check_svid(
         certificates(plan),
         certificates(plan, "ca.crt"),
@@ -103,7 +104,7 @@ def test_the_intermediates_of_the_authority_follow_the_leaf() -> None:
 def _below(root: x509.Certificate, root_key: PrivateKey, key: PrivateKey) -> Any:
     template = replace(AUTHORITY, key=key, common_name="intermediate", path_length=0, uris=())
     certificate = issue(template, Issued(root, root_key)).certificate
-    return module.Authority(profiles.authority_id(key.public_key()), "Active", (certificate,), (root,))
+    return Authority(profiles.authority_id(key.public_key()), "Active", (certificate,), (root,))
 
 
 @pytest.mark.parametrize("algorithm", ["ECDSA-P256", "ECDSA-P384", "RSA-2048"])
@@ -167,7 +168,7 @@ def test_nothing_is_written_that_does_not_verify() -> None:
 @pytest.mark.parametrize("part", ["spiffe_id", "public_key"])
 def test_nothing_is_written_that_certifies_something_else(part: str) -> None:
     others = {
-        "spiffe_id": module.SpiffeID("example.org", "/ns/shop/sa/admin"),
+        "spiffe_id": SpiffeID("example.org", "/ns/shop/sa/admin"),
         "public_key": keys.generate("ECDSA-P256").public_key(),
     }
 
@@ -241,7 +242,7 @@ def test_how_long_a_first_issue_took_is_measured() -> None:
 
 def test_an_authority_without_a_subject_key_identifier_signs_once() -> None:
     root = a_root(uris=(), subject_key_id=None, not_before=NOW - days(300), not_after=NOW + days(900))
-    authority = module.Authority(
+    authority = Authority(
         profiles.authority_id(root.key.public_key()), "Active", (root.certificate,), (root.certificate,)
     )
     ring = KeyRing()
@@ -332,7 +333,7 @@ def test_an_authority_whose_key_is_not_at_hand_signs_nothing() -> None:
     ],
     ids=["expired", "about to expire", "not yet valid"],
 )
-def test_an_authority_that_is_not_valid_now_signs_nothing(authority: module.Authority) -> None:
+def test_an_authority_that_is_not_valid_now_signs_nothing(authority: Authority) -> None:
     plan = decide(record=a_record(authority), signer=a_key_ring(authority))
     assert ready(plan) == ("False", "AuthorityExpired")
     assert f"authority {authority.id} of TrustDomain example.org is not valid now" in message(plan)

@@ -61,7 +61,7 @@ def a_ring_of(issuer: Issued) -> KeyRing:
 def test_a_brought_intermediate_signs_and_its_root_is_the_bundle() -> None:
     plan = decide(BROUGHT)
     record = record_after(plan)
-    assert record.active == from_secret(BROUGHT)
+    assert record.active == replace(from_secret(BROUGHT), source="Secret")
     assert record.bundle().roots == (ROOT.certificate,)
     assert healthy(plan) == ("True", "Active")
     assert [apply.ref.name for apply in plan.applies] == ["example.org.authorities"]
@@ -221,7 +221,7 @@ def test_an_old_root_stays_trusted_when_the_same_key_moves_below_a_new_one() -> 
 def test_to_change_from_self_signed_to_brought_keeps_the_old_root_trusted() -> None:
     own = an_authority()
     after = record_after(decide(BROUGHT, a_record(own), authorities=[own]))
-    assert after.active == from_secret(BROUGHT)
+    assert after.active == replace(from_secret(BROUGHT), source="Secret")
     assert set(after.bundle().roots) == {ROOT.certificate, *own.roots}
 
 
@@ -259,7 +259,7 @@ def test_a_self_signed_authority_may_be_brought_too() -> None:
     own = an_authority(number=4)
     brought = replace(an_authority_secret(own), meta=replace(an_authority_secret(own).meta, ref=PLACE, labels={}))
     record = record_after(decide(brought))
-    assert record.active == own
+    assert record.active == replace(own, source="Secret")
     plan = identities.reconcile(
         an_identity_snapshot(record=record), NOW, a_ring_of(Issued(own.certificate, key_of(own))), FixedEntropy()
     )
