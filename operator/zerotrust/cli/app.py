@@ -217,5 +217,3 @@ async def run_until_signal(controller: Controller) -> None:
         await controller.run(stop)
     finally:
         again.cancel()
-        # What kopf leaves behind (suspended generators) complains while the loop is closed; nothing of ours runs any more.
-        loop.set_exception_handler(lambda _loop, context: logger.debug("at the end: %s", context.get("message")))

@@ -1,6 +1,8 @@
 """The command line: `zerotrust …`."""
 
 import asyncio
+import os
+import sys
 from typing import get_args
 
 import click
@@ -54,15 +56,23 @@ def controller(
     configure(log_format, log_level)
     options = Options(namespace=namespace, metrics_host=metrics_host, metrics_port=metrics_port, workers=workers)
 
-    async def run() -> None:
-        await run_until_signal(Controller(await load_configuration(kubeconfig, context), options))
+    async def run() -> int:
+        try:
+            await run_until_signal(Controller(await load_configuration(kubeconfig, context), options))
+        except (ZerotrustError, OSError) as error:
+            click.echo(f"Error: {error}", err=True)
+        except ExceptionGroup as group:
+            click.echo(f"Error: {'; '.join(_leaves(group))}", err=True)
+        else:
+            return 0
+        return 1
 
-    try:
-        asyncio.run(run())
-    except (ZerotrustError, OSError) as error:
-        raise click.ClickException(str(error)) from None
-    except ExceptionGroup as group:
-        raise click.ClickException("; ".join(_leaves(group))) from None
+    with asyncio.Runner() as runner:
+        code = runner.run(run())
+        # The Lease is given back and everything is told; what kopf has not let go of must not keep the process alive.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 zerotrust.add_command(render)

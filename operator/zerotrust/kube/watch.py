@@ -33,6 +33,7 @@ Observe = Callable[[str, Mapping[str, Any]], Any]
 SETTLE = timedelta(seconds=2)
 COMPARE_EVERY = timedelta(minutes=5)
 RETRY = timedelta(seconds=10)
+KOPF_END = 5.0  # seconds; kopf may be slow to let go of its streams, and nothing of ours waits for that
 
 
 class WatchEnded(ZerotrustError):
@@ -109,7 +110,7 @@ class Watch:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait(tasks, timeout=KOPF_END)
         errors = [str(error) for task in ended if not task.cancelled() and (error := task.exception())]
         raise WatchEnded(f"the watch has ended: {'; '.join(errors) or 'stopped by kopf'}")
 
