@@ -1,8 +1,7 @@
 """The command line: `zerotrust …`."""
 
 import asyncio
-import os
-import sys
+import logging
 from typing import get_args
 
 import click
@@ -67,12 +66,14 @@ def controller(
             return 0
         return 1
 
-    with asyncio.Runner() as runner:
-        code = runner.run(run())
-        # The Lease is given back and everything is told; what kopf has not let go of must not keep the process alive.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    # Not asyncio.run(): at its end that waits for every task, and kopf has some that do not let themselves be cancelled.
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    code = loop.run_until_complete(run())
+    logging.getLogger("asyncio").setLevel(
+        logging.CRITICAL
+    )  # nothing is left to say about tasks that end with the process
+    raise SystemExit(code)
 
 
 zerotrust.add_command(render)
