@@ -124,6 +124,10 @@ class ControllerProcess:
         """Caches filled, leading, and nothing waits for work."""
         return self.metric("zerotrust_leading") == 1 and self.metric("zerotrust_queue_depth") == 0
 
+    def serving(self) -> bool:
+        """What the readiness probe asks: caches filled."""
+        return self._read("/readyz") != ""
+
     def _read(self, path: str) -> str:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as answer:

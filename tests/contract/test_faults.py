@@ -23,6 +23,7 @@ async def server():
 async def everything_ready(rig: Rig) -> None:
     await rig.until(lambda: all(rig.is_ready(name) for name in IDENTITIES))
     await rig.until(lambda: rig.condition("BundlePublished", TRUST_DOMAIN, None)[0] == "True")
+    await rig.until(lambda: rig.server.get("ConfigMap", naming.trust_bundle_name(TRUST_DOMAIN), "shop"))
 
 
 def populate(rig: Rig) -> None:

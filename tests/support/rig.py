@@ -87,8 +87,8 @@ class Rig:
         await self.server.until(done, seconds)
 
     async def idle(self) -> None:
-        """Wait until nothing is waiting for work."""
-        await self.until(lambda: self.controller.engine.queue.idle)
+        """Wait until nothing is waiting for work, now or after a failure."""
+        await self.until(lambda: self.controller.engine.idle)
 
     def domain(self, **spec: Any) -> None:
         """Create the default TrustDomain."""

@@ -68,9 +68,8 @@ class CustomResource(Generic[Spec]):
 
     @property
     def status(self) -> Mapping[str, Any]:
-        """The status as it was last written."""
-        status: Mapping[str, Any] = json.loads(self.status_json)
-        return status
+        """The status as it was last written; not to be changed, for whoever asks next sees the same."""
+        return _read_status(self.status_json)
 
     @property
     def conditions(self) -> Sequence[Mapping[str, Any]]:
@@ -122,6 +121,13 @@ def custom_resource(kind: str, model: type[Spec], body: Mapping[str, Any]) -> Cu
         json.dumps(status, separators=(",", ":")),
         (ready.get("status", ""), ready.get("reason", "")),
     )
+
+
+@lru_cache(maxsize=64)
+def _read_status(text: str) -> Mapping[str, Any]:
+    """One reconcile asks several times."""
+    status: Mapping[str, Any] = json.loads(text)
+    return status
 
 
 @lru_cache(maxsize=8192)

@@ -118,6 +118,11 @@ class Engine:
         """Ask for a reconcile now."""
         self.queue.add(Key(controller, ref), self._controllers[controller].priority(ref))
 
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing waits for work, be it now or for another attempt."""
+        return self.queue.idle and not self._backoff
+
     def _changed(self, change: Change) -> None:
         for controller in self._controllers.values():
             for touched in controller.touched_by(change):

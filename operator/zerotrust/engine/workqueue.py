@@ -101,3 +101,7 @@ class Backoff(Generic[Key]):
     def forget(self, key: Key) -> None:
         """Note a success."""
         self._failures.pop(key, None)
+
+    def __bool__(self) -> bool:
+        """Tell whether any key has failed since its last success."""
+        return bool(self._failures)

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from cryptography import x509
 
@@ -65,6 +66,21 @@ class Evidence:
     schedule: "Schedule | None"
     rotation_handled_at: datetime | None
     now: datetime
+
+    @cached_property
+    def chain_problem(self) -> str:
+        """Why the certificate does not lead to the trust bundle; empty when it does, or while there is nothing to ask.
+
+        Kept, because more than one check asks and the signatures are the dearest part of a reconcile that changes nothing.
+        """
+        if self.certificate is None or self.issuer is None:
+            return ""
+        try:
+            at = max(self.certificate.not_before, self.now)
+            profiles.verify_chain(self.certificate.chain(), self.issuer.roots, at)
+        except (profiles.ChainError, profiles.UnreadableCertificate) as error:
+            return str(error)
+        return ""
 
 
 @dataclass(frozen=True)
@@ -150,14 +166,7 @@ def expired(evidence: Evidence) -> Reason | None:
 
 def chain_broken(evidence: Evidence) -> Reason | None:
     """The certificate does not lead to the trust bundle."""
-    certificate, issuer = evidence.certificate, evidence.issuer
-    if certificate is None or issuer is None:
-        return None
-    try:
-        profiles.verify_chain(certificate.chain(), issuer.roots, max(certificate.not_before, evidence.now))
-    except (profiles.ChainError, profiles.UnreadableCertificate) as error:
-        return Reason("ChainBroken", str(error))
-    return None
+    return Reason("ChainBroken", evidence.chain_problem) if evidence.chain_problem else None
 
 
 def authority_changed(evidence: Evidence) -> Reason | None:
