@@ -1,6 +1,6 @@
 """Finds the Go tools that tests and the demo run, and builds those that are missing from the modules in hack/tools.
 
-`python hack/gotools.py kubectl …` prints where each named tool is.
+`python hack/gotools.py kubectl …` prints where each named tool is; `--prove` names those that only `make prove` runs.
 """
 
 import contextlib
@@ -42,6 +42,7 @@ class Module:
     packages: Mapping[str, str]  # tool -> Go package
     ldflags: str
     patience: str  # what a person is told to expect of the first build
+    only_for_prove: bool = False  # builds too slowly for what `make test` waits for
 
 
 _STRIP = "-s -w"
@@ -72,6 +73,20 @@ MODULES = (
         _STRIP,
         "the first build takes a few seconds",
     ),
+    Module(
+        MODULES_FOLDER / "netpol-analyzer",
+        {"netpolicy": "github.com/np-guard/netpol-analyzer/cmd/netpolicy"},
+        _STRIP,
+        "the first build takes about 5 minutes on 2 cores",
+        only_for_prove=True,
+    ),
+    Module(
+        MODULES_FOLDER / "kube-network-policies",
+        {"kube-network-policies": "sigs.k8s.io/kube-network-policies/cmd/kube-network-policies/standard"},
+        _STRIP,
+        "the first build takes about 9 minutes on 2 cores",
+        only_for_prove=True,
+    ),
 )
 # What a KUBEBUILDER_ASSETS folder holds, as setup-envtest fills it; False: not in every such folder.
 _ASSETS = {"etcd": True, "kube-apiserver": True, "kubectl": True, "kube-controller-manager": False}
@@ -98,7 +113,7 @@ def find_or_build(tool: str) -> Path:
     go = toolchain()
     binary = _cached(tool, module, go)
     if not binary.is_file():
-        with _only_builder(module):
+        with only_builder(module.folder.name, ", ".join(module.packages)):
             missing = [name for name in module.packages if not _cached(name, module, go).is_file()]
             if missing:
                 _build(module, missing, go)
@@ -106,7 +121,13 @@ def find_or_build(tool: str) -> Path:
 
 
 def all_tools() -> list[str]:
-    return [tool for module in MODULES for tool in module.packages]
+    """What the tests and the demo run."""
+    return [tool for module in MODULES if not module.only_for_prove for tool in module.packages]
+
+
+def prove_tools() -> list[str]:
+    """What `make prove` runs besides."""
+    return [tool for module in MODULES if module.only_for_prove for tool in module.packages]
 
 
 def cache_directory() -> Path:
@@ -165,7 +186,7 @@ def _module_of(tool: str) -> Module:
     for module in MODULES:
         if tool in module.packages:
             return module
-    raise ToolError(f"unknown tool {tool!r}; known are {', '.join(all_tools())}")
+    raise ToolError(f"unknown tool {tool!r}; known are {', '.join([*all_tools(), *prove_tools()])}")
 
 
 def _asset(tool: str) -> Path | None:
@@ -185,16 +206,16 @@ def _cached(tool: str, module: Module, go: Toolchain) -> Path:
 
 
 @contextlib.contextmanager
-def _only_builder(module: Module) -> Iterator[None]:
-    """Two processes that miss the same tool must not both build it: the second waits and finds it."""
+def only_builder(name: str, tools: str) -> Iterator[None]:
+    """Two processes that miss the same tools must not both make them: the second waits and finds them."""
     cache_directory().mkdir(parents=True, exist_ok=True)
-    with (cache_directory() / f"{module.folder.name}.lock").open("w") as lock, _Progress() as progress:
+    with (cache_directory() / f"{name}.lock").open("w") as lock, _Progress() as progress:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                progress.say(f"waiting for another process that builds {', '.join(module.packages)}")
+                progress.say(f"waiting for another process that builds {tools}")
                 time.sleep(0.5)
         progress.close()
         yield
@@ -270,7 +291,8 @@ class _Progress:
 
 def main(arguments: list[str]) -> int:
     try:
-        for tool in arguments or all_tools():
+        named = prove_tools() if arguments == ["--prove"] else arguments
+        for tool in named or all_tools():
             print(find_or_build(tool))
     except ToolError as error:
         print(f"error: {error}", file=sys.stderr)

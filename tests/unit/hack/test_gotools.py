@@ -91,12 +91,15 @@ def test_the_key_changes_with_flags_and_platform_but_not_with_where_go_is(tmp_pa
 
 
 def test_the_real_table_names_every_tool_once() -> None:
-    expected = {"etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "spiffe-verify"}
+    quick = {"etcd", "kube-apiserver", "kube-controller-manager", "kubectl", "spiffe-verify"}
+    expected = {*quick, "/", "netpolicy", "kube-network-policies"}
     # The fixture replaced the table of this process.
-    script = "from hack import gotools; print(*gotools.all_tools())"
+    script = "from hack import gotools; print(*gotools.all_tools(), '/', *gotools.prove_tools())"
     root = Path(gotools.__file__).parent.parent
     listed = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
-    assert sorted(listed.stdout.split()) == sorted(expected)
+    names = listed.stdout.split()
+    assert sorted(names) == sorted(expected)
+    assert set(names[: names.index("/")]) == quick
 
 
 def test_without_go_the_error_says_what_to_install() -> None:
@@ -120,6 +123,16 @@ def test_a_new_go_is_accepted(tmp_path: Path, version: str) -> None:
 def test_the_command_prints_no_traceback_without_go(capsys: pytest.CaptureFixture[str]) -> None:
     assert gotools.main(["alpha"]) == 1
     assert capsys.readouterr().err.startswith("error: Go is missing")
+
+
+def test_slow_tools_are_built_only_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_go(tmp_path)
+    (slow,) = (dataclasses.replace(module, only_for_prove=True) for module in gotools.MODULES)
+    monkeypatch.setattr(gotools, "MODULES", (slow,))
+    assert gotools.main([]) == 0
+    assert builds(tmp_path) == []
+    assert gotools.main(["--prove"]) == 0
+    assert len(builds(tmp_path)) == 1
 
 
 def test_an_unknown_tool_is_refused() -> None:
