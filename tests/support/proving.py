@@ -1,0 +1,10 @@
+"""What only `make prove` runs, because the tools it needs build too slowly for `make test`."""
+
+import os
+
+import pytest
+
+only_in_prove = pytest.mark.skipif(
+    os.environ.get("ZEROTRUST_PROVE") != "1",
+    reason="only `make prove` (ZEROTRUST_PROVE=1) builds the tools that this needs",
+)
