@@ -182,7 +182,7 @@ class TestRead:
         answer = await api.get(path)
         assert (answer.code, answer.body) == (404, "404 page not found\n")
 
-    @pytest.mark.parametrize("path", ["/api/v1/pods", f"{SECRETS}/x/status", "/api/v1/secrets/x"])
+    @pytest.mark.parametrize("path", ["/api/v1/nodes", f"{SECRETS}/x/status", "/api/v1/secrets/x"])
     async def test_but_it_is_in_a_native_group(self, api: RawClient, path: str) -> None:
         answer = await api.get(path)
         assert (answer.code, answer.body["reason"], answer.body["details"]) == (404, "NotFound", {})
@@ -609,6 +609,8 @@ class TestDiscovery:
             ("trustdomains/status", False),
             ("serviceidentities", True),
             ("serviceidentities/status", True),
+            ("trustpolicies", True),
+            ("trustpolicies/status", True),
         }
         core = (await api.get("/api/v1")).body["resources"]
         assert {"secrets", "configmaps", "serviceaccounts", "namespaces"} <= {it["name"] for it in core}
@@ -618,6 +620,7 @@ class TestDiscovery:
         assert [it["metadata"]["name"] for it in listed] == [
             "serviceidentities.zerotrust.dev",
             "trustdomains.zerotrust.dev",
+            "trustpolicies.zerotrust.dev",
         ]
         for definition in listed:
             conditions = {it["type"]: it["status"] for it in definition["status"]["conditions"]}
@@ -646,7 +649,7 @@ class TestDirectly:
             server.delete("ServiceIdentity", "none", "shop")
         assert refused.value.code == 404
         with pytest.raises(LookupError):
-            server.get("Pod", "x")
+            server.get("Node", "x")
         assert not server.requests
 
     async def test_requests_are_recorded(self, server: FakeApi, api: RawClient) -> None:
@@ -862,7 +865,7 @@ class TestFaults:
 
     async def test_a_fault_for_what_is_not_served_is_a_mistake(self, server: FakeApi) -> None:
         with pytest.raises(LookupError):
-            server.faults.on(resource="pods", action=Hang())
+            server.faults.on(resource="nodes", action=Hang())
 
 
 class TestBrokenWatches:

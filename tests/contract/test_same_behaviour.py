@@ -104,7 +104,7 @@ class Stage:
             self.note(str(end))
 
     async def eventually(self, condition: Callable[[], Awaitable[bool]]) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(100):  # the garbage collector looks for new kinds every 30 s
             while not await condition():  # noqa: ASYNC110 - an API server has no better way to be asked
                 await asyncio.sleep(0.1)
 

@@ -6,9 +6,9 @@ from typing import Any
 from tests.support.builders import NOW, Body, FixedEntropy, Identity, a_key_ring, an_identity, an_identity_snapshot
 from tests.support.plans import manifest
 from zerotrust.common.plan import Plan
+from zerotrust.engine.difference import difference, owned_fields
 from zerotrust.identity.reconcile import reconcile
 from zerotrust.identity.snapshot import IdentitySnapshot
-from zerotrust.kube.executor import difference, owned_fields
 from zerotrust.pki.secret import ObservedSecret
 from zerotrust.trustdomain.authority import Signer
 

@@ -8,7 +8,7 @@ from zerotrust.common.merge import without_nulls
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ConfigMap, CustomResource, config_map
 from zerotrust.common.plan import Apply, Plan
-from zerotrust.kube.executor import difference, is_complete, owned_fields
+from zerotrust.engine.difference import difference, is_complete, owned_fields
 from zerotrust.pki import secret
 from zerotrust.pki.secret import ObservedSecret
 

@@ -23,11 +23,12 @@ LAYERS = {
     "pki": {"common"},
     "trustdomain": {"common", "pki"},
     "identity": {"common", "pki", "trustdomain"},
-    "engine": {"common", "telemetry", "pki", "trustdomain", "identity"},
-    "kube": {"common", "telemetry", "pki", "trustdomain", "identity", "engine"},
-    "cli": {"common", "telemetry", "pki", "trustdomain", "identity", "engine", "kube"},
+    "policy": {"common", "pki", "trustdomain", "identity"},
+    "engine": {"common", "telemetry", "pki", "trustdomain", "identity", "policy"},
+    "kube": {"common", "telemetry", "pki", "trustdomain", "identity", "policy", "engine"},
+    "cli": {"common", "telemetry", "pki", "trustdomain", "identity", "policy", "engine", "kube"},
 }
-PURE = ("common", "pki", "trustdomain", "identity")
+PURE = ("common", "pki", "trustdomain", "identity", "policy")
 PURE_MAY_USE = {"cryptography", "joserfc", "pydantic", "pydantic_core", "yaml"}
 CLOCKS_AND_DICE = {"time", "random", "secrets", "uuid"}
 INPUT_AND_OUTPUT = {"asyncio", "threading", "socket", "http", "subprocess", "os", "io", "pathlib", "tempfile", "shutil"}

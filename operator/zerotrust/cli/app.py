@@ -20,6 +20,9 @@ from zerotrust.engine.cache import Cache
 from zerotrust.engine.clock import Clock, SystemClock
 from zerotrust.engine.controller import Engine
 from zerotrust.engine.identities import IdentityController
+from zerotrust.engine.isolation import DefaultDenyController, NamespaceIsolation, RecordController
+from zerotrust.engine.policies import NetworkPolicyController, TrustPolicyController
+from zerotrust.engine.policybook import PolicyBook
 from zerotrust.engine.trustdomains import TrustBundleController, TrustDomainController, TrustDomains
 from zerotrust.kube.client import Client
 from zerotrust.kube.executor import PlanExecutor
@@ -77,12 +80,19 @@ class Controller:
         identity = f"{socket.gethostname()[:48]}-{os.getpid()}-{uuid4().hex[:8]}"
         self._recorder = Recorder(self._client, self._clock, self.metrics, identity)
         domains = TrustDomains(self.cache, options.namespace)
+        book = PolicyBook(self.cache, domains)
+        isolation = NamespaceIsolation(self.cache, domains)
+        networks = NetworkPolicyController(self.cache, book, domains, isolation, self._clock)
         self.engine = Engine(
             self.cache,
             (
                 TrustDomainController(self.cache, domains, entropy, lambda: self._client.skew),
                 TrustBundleController(self.cache, domains),
                 IdentityController(self.cache, domains, key_ring, entropy),
+                TrustPolicyController(self.cache, book, networks, self._clock),
+                networks,
+                DefaultDenyController(self.cache, isolation),
+                RecordController(self.cache, isolation),
             ),
             PlanExecutor(self._client, self.cache, observe, self._recorder, self.metrics),
             self._clock,

@@ -21,6 +21,8 @@ _KEPT = (
 def custom_resource_definition(kind: Kind) -> dict[str, Any]:
     """Return the CRD of a kind: schema, CEL rules, defaults, columns, short name, category and status subresource."""
     spec = schema_of(kind.spec)
+    if kind.keeps_unknown_fields:
+        _keep_unknown_fields(spec)
     root: dict[str, Any] = {
         "description": kind.description,
         "type": "object",
@@ -74,6 +76,14 @@ def custom_resource_definition(kind: Kind) -> dict[str, Any]:
             ],
         },
     }
+
+
+def _keep_unknown_fields(node: dict[str, Any]) -> None:
+    if node.get("type") == "object" and "additionalProperties" not in node:
+        node["x-kubernetes-preserve-unknown-fields"] = True
+    for child in (*node.get("properties", {}).values(), node.get("items")):
+        if child is not None:
+            _keep_unknown_fields(child)
 
 
 def schema_of(model: type[Resource]) -> dict[str, Any]:

@@ -11,11 +11,13 @@ class ZerotrustError(Exception):
 class SpecError(ZerotrustError):
     """A field of a resource cannot be used as it stands.
 
-    `path` is the field as a user would write it (`spec.certificate.duration`), `message` says what to write.
+    `path` is the field as a user would write it (`spec.certificate.duration`), `message` says what to write, `reason` is the
+    word for it in a condition: InvalidSpec or UnknownField.
     """
 
     path: str
     message: str
+    reason: str = "InvalidSpec"
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message

@@ -18,7 +18,11 @@ class Column:
 
 @dataclass(frozen=True)
 class Kind:
-    """One custom resource; `rules` are those of the whole object, which may look at `self.metadata.name`."""
+    """One custom resource; `rules` are those of the whole object, which may look at `self.metadata.name`.
+
+    `keeps_unknown_fields` lets the API server store a misspelt field of the spec, so that the model can refuse it by name:
+    dropped silently, `untill` would make a grant permanent.
+    """
 
     name: str
     plural: str
@@ -29,6 +33,7 @@ class Kind:
     status: type[Resource]
     columns: tuple[Column, ...]
     rules: tuple[Rule, ...] = ()
+    keeps_unknown_fields: bool = False
 
 
 def ready_column() -> Column:

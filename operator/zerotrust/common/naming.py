@@ -15,9 +15,17 @@ COMPONENT_SVID = "svid"
 COMPONENT_AUTHORITY = "certificate-authority"
 COMPONENT_AUTHORITY_RECORD = "certificate-authority-record"
 COMPONENT_TRUST_BUNDLE = "trust-bundle"
+COMPONENT_NETWORK_POLICY = "network-policy"
+COMPONENT_DEFAULT_DENY = "default-deny"
+COMPONENT_ISOLATION_RECORD = "isolation-record"
+COMPONENT_ACCEPTED_POLICY = "accepted-policy"
 
 IDENTITY = f"{GROUP}/service-identity"
 SERVICE_ACCOUNT = f"{GROUP}/service-account"
+
+ORPHANED = f"{GROUP}/orphaned"
+EXEMPT = f"{GROUP}/isolation-exempt"
+POLICY_UID = f"{GROUP}/trust-policy-uid"
 
 # Annotations, because trust domain names may be longer than a label value.
 TRUST_DOMAIN = f"{GROUP}/trust-domain"
@@ -25,6 +33,9 @@ REVISION = f"{GROUP}/revision"
 BUNDLE_SEQUENCE = f"{GROUP}/bundle-sequence"
 ROTATION_HANDLED = f"{GROUP}/rotation-handled-at"
 ROTATE_REQUESTED = f"{GROUP}/rotate-requested-at"
+ALLOW_OPEN = f"{GROUP}/allow-open"
+POLICY = f"{GROUP}/trust-policy"
+CONTENT_HASH = f"{GROUP}/content-hash"
 
 RESERVED_PREFIXES = (f"{GROUP}/", MANAGED_BY)
 
@@ -60,3 +71,23 @@ def authority_secret_name(trust_domain: str, authority_id: str) -> str:
 def authority_record_name(trust_domain: str) -> str:
     """Name of the Secret that remembers the states of a trust domain's authorities, in the operator's namespace."""
     return f"{trust_domain}.authorities"
+
+
+NETWORK_POLICY_PREFIX = "zt-"
+DEFAULT_DENY = "zt.default-deny"  # an identity's own policy cannot have this name: its prefix ends in a hyphen
+ISOLATION_RECORD_SUFFIX = ".isolation"
+
+
+def network_policy_name(identity: str) -> str:
+    """Name of the NetworkPolicy of a ServiceIdentity, in the identity's namespace."""
+    return NETWORK_POLICY_PREFIX + identity
+
+
+def isolation_record_name(namespace: str) -> str:
+    """Name of the ConfigMap that remembers who is isolated in a namespace, in the operator's namespace."""
+    return namespace + ISOLATION_RECORD_SUFFIX
+
+
+def accepted_policy_name(uid: str, number: int) -> str:
+    """Name of the ControllerRevision that keeps an accepted version of a TrustPolicy, in the operator's namespace."""
+    return f"tp-{uid}-{number}"

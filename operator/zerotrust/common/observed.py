@@ -14,6 +14,7 @@ from zerotrust.common.naming import Ref
 from zerotrust.common.resource import Resource, parse
 
 Spec = TypeVar("Spec", bound=Resource)
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +55,15 @@ class Plain:
 
 
 @dataclass(frozen=True, slots=True)
-class CustomResource(Generic[Spec]):
-    """One of our own resources; `spec` is the parsed model, or the error that says why it cannot be used.
+class Own(Generic[Read]):
+    """One of our own resources, with what was read of its spec.
 
     The status is kept as JSON: ten thousand parsed ones would cost the garbage collector more than reading them again.
     `ready` is the status and reason of its Ready condition, empty texts before there is one.
     """
 
     meta: Meta
-    spec: Spec | SpecError
+    spec: Read
     status_json: str
     ready: tuple[str, str]
 
@@ -77,12 +78,42 @@ class CustomResource(Generic[Spec]):
         return self.status.get("conditions") or ()
 
 
+CustomResource = Own[Spec | SpecError]
+"""`spec` is the parsed model, or the error that says why it cannot be used."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConfigMap:
     """A ConfigMap with its data."""
 
     meta: Meta
     data: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkPolicy:
+    """A NetworkPolicy with its spec as the API server has it."""
+
+    meta: Meta
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ControllerRevision:
+    """A ControllerRevision with its data."""
+
+    meta: Meta
+    revision: int
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointSlice:
+    """An EndpointSlice: the addresses that are not known to be unready, and its numbered ports with their protocol."""
+
+    meta: Meta
+    addresses: tuple[str, ...]
+    ports: tuple[tuple[int, str], ...]
 
 
 def meta_of(kind: str, body: Mapping[str, Any]) -> Meta:
@@ -111,13 +142,37 @@ def config_map(body: Mapping[str, Any]) -> ConfigMap:
     return ConfigMap(meta_of("ConfigMap", body), body.get("data") or {})
 
 
+def network_policy(body: Mapping[str, Any]) -> NetworkPolicy:
+    """Keep a NetworkPolicy's metadata and spec."""
+    return NetworkPolicy(meta_of("NetworkPolicy", body), body.get("spec") or {})
+
+
+def controller_revision(body: Mapping[str, Any]) -> ControllerRevision:
+    """Keep a ControllerRevision's metadata, number and data."""
+    return ControllerRevision(meta_of("ControllerRevision", body), body.get("revision") or 0, body.get("data") or {})
+
+
+def endpoint_slice(body: Mapping[str, Any]) -> EndpointSlice:
+    """Keep an EndpointSlice's addresses and ports."""
+    endpoints = body.get("endpoints") or ()
+    serving = [one for one in endpoints if (one.get("conditions") or {}).get("ready") is not False]
+    addresses = sorted({address for one in serving for address in one.get("addresses") or ()})
+    ports = {(one["port"], one.get("protocol") or "TCP") for one in body.get("ports") or () if one.get("port")}
+    return EndpointSlice(meta_of("EndpointSlice", body), tuple(addresses), tuple(sorted(ports)))
+
+
 def custom_resource(kind: str, model: type[Spec], body: Mapping[str, Any]) -> CustomResource[Spec]:
     """Parse one of our resources; a spec that cannot be used is kept as the error to report."""
+    return own(kind, _parsed(model, json.dumps(body.get("spec") or {}, sort_keys=True)), body)
+
+
+def own(kind: str, spec: Read, body: Mapping[str, Any]) -> Own[Read]:
+    """Keep one of our resources with what was read of its spec."""
     status = body.get("status") or {}
     ready = conditions.find(status.get("conditions") or (), "Ready") or {}
-    return CustomResource(
+    return Own(
         meta_of(kind, body),
-        _parsed(model, json.dumps(body.get("spec") or {}, sort_keys=True)),
+        spec,
         json.dumps(status, separators=(",", ":")),
         (ready.get("status", ""), ready.get("reason", "")),
     )
@@ -136,7 +191,7 @@ def _parsed(model: type[Spec], text: str) -> Spec | SpecError:
     try:
         return parse(model, json.loads(text), "spec")
     except SpecError as error:
-        return SpecError(error.path, error.message)
+        return SpecError(error.path, error.message, error.reason)
 
 
 _NOTHING: Mapping[str, str] = {}

@@ -19,10 +19,12 @@ class Apply:
 
     The executor creates the object when it is absent, and otherwise sends a merge patch (RFC 7396) of what differs.
     `repairs` says that the object was right once, so that a difference is somebody else's edit and is counted.
+    `exact` names top-level fields of which nothing may be there that the manifest does not say.
     """
 
     manifest: Manifest
     repairs: bool = False
+    exact: tuple[str, ...] = ()
 
     @property
     def ref(self) -> Ref:

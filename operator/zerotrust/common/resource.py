@@ -50,6 +50,16 @@ def _rule_broken(message: str) -> PydanticCustomError:
     return PydanticCustomError("rule", "{message}", {"message": message})
 
 
+def exactly_one(*names: str) -> str:
+    """The CEL text for `exactly one of these fields is there`."""
+    return " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in names) + " == 1"
+
+
+def count_of(*values: object) -> int:
+    """How many of the values are there."""
+    return sum(value is not None for value in values)
+
+
 class Resource(BaseModel):
     """A frozen object of the API; unknown fields are refused, because a typo must never widen anything."""
 
@@ -222,7 +232,8 @@ def parse(model: type[Model], body: Mapping[str, Any], path: str) -> Model:
         return model.model_validate(body, by_alias=True, by_name=False)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise SpecError(_path(path, first["loc"]), _sentence(first)) from None
+        reason = "UnknownField" if first["type"] == "extra_forbidden" else "InvalidSpec"
+        raise SpecError(_path(path, first["loc"]), _sentence(first), reason) from None
 
 
 def _path(base: str, location: tuple[int | str, ...]) -> str:

@@ -8,6 +8,7 @@ from zerotrust.common.naming import Ref
 from zerotrust.common.plan import Plan
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.controller import Failure, Touched
+from zerotrust.engine.policybook import BY_ACCOUNT
 from zerotrust.engine.trustdomains import BY_NAMESPACE, Identity, TrustDomains, brought_secret, same_generation
 from zerotrust.identity import reconcile
 from zerotrust.identity.snapshot import Failure as ToldFailure
@@ -15,7 +16,6 @@ from zerotrust.identity.snapshot import IdentitySnapshot, secret_name, service_a
 from zerotrust.pki.secret import ObservedSecret
 from zerotrust.trustdomain.authority import Entropy, Signer
 
-BY_ACCOUNT = "identities-by-service-account"
 BY_SECRET = "identities-by-secret"  # noqa: S105 - a name of an index
 SVIDS = "svid-secrets-by-identity"
 

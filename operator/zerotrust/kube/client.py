@@ -124,12 +124,14 @@ class Client:
         await self._write("DELETE", ref.kind, BY_KIND[ref.kind].path(ref), options, f"delete {ref}")
 
     async def list(
-        self, resource: ResourceType, *, metadata_only: bool = False, namespace: str = ""
+        self, resource: ResourceType, *, metadata_only: bool = False, namespace: str = "", fields: str = ""
     ) -> AsyncIterator[tuple[list[Body], str]]:
         """Yield the pages of a list with the resourceVersion they all show; Gone when the list must be started again."""
         params = {"limit": str(PAGE)}
         if resource.selector:
             params["labelSelector"] = resource.selector
+        if fields:
+            params["fieldSelector"] = fields
         headers = {"Accept": METADATA_ONLY} if metadata_only else None
         while True:
             page = await self._read(resource.collection(namespace), params, f"list {resource.plural}", headers=headers)

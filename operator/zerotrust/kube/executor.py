@@ -3,22 +3,21 @@
 Children first, then deletions, then at most one status write, then events (DESIGN section 4).
 """
 
-import base64
-import binascii
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from zerotrust.common.merge import without_nulls
 from zerotrust.common.naming import Ref
-from zerotrust.common.observed import ConfigMap, CustomResource
+from zerotrust.common.observed import Own
 from zerotrust.common.plan import Apply, Delete, Plan
 from zerotrust.engine.cache import Cache
 from zerotrust.engine.controller import Key, Superseded
-from zerotrust.kube.client import Body, Client
+from zerotrust.engine.difference import difference, is_complete, missing, paths
+from zerotrust.kube.client import Client
 from zerotrust.kube.errors import AlreadyExists, Conflict, NotFound
 from zerotrust.kube.recorder import Recorder
-from zerotrust.pki.secret import ObservedSecret, digest
+from zerotrust.kube.survey import read_survey
 from zerotrust.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -30,7 +29,7 @@ class Subject(Protocol):
     """A snapshot about one of our resources, which has a status and can have events."""
 
     @property
-    def resource(self) -> CustomResource[Any]:
+    def resource(self) -> Own[Any]:
         """The resource."""
 
 
@@ -59,18 +58,26 @@ class PlanExecutor:
 
     async def refresh(self, ref: Ref, by: Key | None = None) -> bool:
         """Read one object into the cache; tell whether that was news."""
+        if ref.kind == "Survey":
+            return await self._look_around(ref)
         try:
             body = await self._client.get(ref)
         except NotFound:
             return self._cache.drop(ref, by=by) is not None
         return self._cache.put(self._observe(ref.kind, body), by) is not None
 
+    async def _look_around(self, ref: Ref) -> bool:
+        found, known = await read_survey(self._client, ref), self._cache.get(ref)
+        if known is not None and (known.pods, known.exposed) == (found.pods, found.exposed):
+            return False
+        return self._cache.put(found) is not None
+
     async def _apply(self, key: Key, apply: Apply) -> None:
         observed = self._cache.get(apply.ref)
         if observed is None:
             await self._create(key, apply)
             return
-        patch = difference(owned_fields(observed), apply.manifest)
+        patch = missing(observed, apply)
         if not patch:
             return
         patch.setdefault("metadata", {})["resourceVersion"] = observed.meta.resource_version
@@ -98,6 +105,9 @@ class PlanExecutor:
                 raise Superseded from error
             raise
         self._cache.put(self._observe(apply.ref.kind, body), key)
+        if apply.repairs:
+            self._metrics.repaired(apply.ref.kind)
+            logger.info("restored what somebody deleted", extra={"object": str(apply.ref)})
 
     async def _delete(self, key: Key, delete: Delete) -> None:
         observed = self._cache.get(delete.ref)
@@ -112,7 +122,7 @@ class PlanExecutor:
             return
         self._cache.drop(delete.ref, by=key)
 
-    async def _write_status(self, key: Key, resource: CustomResource[Any], status: Mapping[str, Any]) -> None:
+    async def _write_status(self, key: Key, resource: Own[Any], status: Mapping[str, Any]) -> None:
         current = self._cache.get(resource.meta.ref)
         if current is None or current.meta.uid != resource.meta.uid:
             return
@@ -129,83 +139,3 @@ class PlanExecutor:
                 raise Superseded from error  # deleted, or deleted and made again, before the watch has told
             raise
         self._cache.put(self._observe(resource.meta.ref.kind, answer), key)
-
-
-def owned_fields(observed: Any) -> dict[str, Any]:
-    """Return the fields of a cached object that plans may speak of."""
-    meta = observed.meta
-    fields: dict[str, Any] = {
-        "metadata": {
-            "labels": dict(meta.labels),
-            "annotations": dict(meta.annotations),
-            "ownerReferences": [dict(owner) for owner in meta.owners],
-        }
-    }
-    match observed:
-        case ObservedSecret():
-            fields["type"] = observed.type
-            fields["data"] = {name: _Digest(value) for name, value in observed.digests.items()}
-        case ConfigMap():
-            fields["data"] = dict(observed.data)
-    return fields
-
-
-class _Digest:
-    """A Secret's value as the cache knows it: equal to the base64 text of the same value."""
-
-    def __init__(self, value: bytes) -> None:
-        self._value = value
-
-    def __eq__(self, other: object) -> bool:
-        try:
-            return isinstance(other, str) and digest(base64.b64decode(other, validate=True)) == self._value
-        except (binascii.Error, ValueError):
-            return False
-
-    __hash__ = None  # type: ignore[assignment]
-
-
-_IDENTIFYING = ("apiVersion", "kind")
-_PLACE = ("name", "namespace")
-
-
-def difference(observed: Mapping[str, Any], wanted: Mapping[str, Any]) -> Body:
-    """Return the merge patch (RFC 7396) that makes `wanted` true, empty when it is; lists count as one value."""
-    patch: Body = {}
-    for name, value in wanted.items():
-        if name in _IDENTIFYING:
-            continue
-        present = observed.get(name)
-        if isinstance(value, Mapping):
-            inner = difference(present if isinstance(present, Mapping) else {}, value)
-            if name == "metadata":
-                inner = {key: part for key, part in inner.items() if key not in _PLACE}
-            if inner:
-                patch[name] = inner
-            elif not value and not isinstance(present, Mapping):
-                patch[name] = {}
-        elif value is None:
-            if present is not None and present not in ([], {}):
-                patch[name] = None
-        elif not _same(present, value):
-            patch[name] = value
-    return patch
-
-
-def _same(present: Any, value: Any) -> bool:
-    return bool(present == value) if isinstance(present, _Digest) else bool(value == present)
-
-
-def is_complete(manifest: Mapping[str, Any]) -> bool:
-    """Tell whether an object can be created from the manifest: a TLS Secret cannot without its key."""
-    return manifest.get("type") != "kubernetes.io/tls" or "tls.key" in manifest.get("data", {})
-
-
-def paths(patch: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Name the fields of a patch, without their values."""
-    names: list[str] = []
-    for name, value in patch.items():
-        if (prefix, name) == ("metadata.", "resourceVersion"):
-            continue
-        names += paths(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else [prefix + name]
-    return names

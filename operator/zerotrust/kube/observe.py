@@ -9,6 +9,7 @@ from zerotrust.engine.cache import Change
 from zerotrust.identity.resource import ServiceIdentitySpec
 from zerotrust.pki import keys, secret
 from zerotrust.pki.x509 import authority_id
+from zerotrust.policy import reading
 from zerotrust.trustdomain.authority import KeyRing, NotSignable
 from zerotrust.trustdomain.resource import TrustDomainSpec
 
@@ -27,6 +28,10 @@ class Observer:
             "ConfigMap": observed.config_map,
             "Namespace": lambda body: observed.plain("Namespace", body),
             "ServiceAccount": lambda body: observed.plain("ServiceAccount", body),
+            "ControllerRevision": observed.controller_revision,
+            "EndpointSlice": observed.endpoint_slice,
+            "NetworkPolicy": observed.network_policy,
+            "TrustPolicy": reading.observe,
             "TrustDomain": lambda body: observed.custom_resource("TrustDomain", TrustDomainSpec, body),
             "ServiceIdentity": lambda body: observed.custom_resource("ServiceIdentity", ServiceIdentitySpec, body),
         }

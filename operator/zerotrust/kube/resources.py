@@ -39,9 +39,39 @@ SERVICE_ACCOUNTS = ResourceType("ServiceAccount", "", "v1", "serviceaccounts", n
 # Only what carries our label is watched: a cluster's other Secrets and ConfigMaps are none of our business.
 SECRETS = ResourceType("Secret", "", "v1", "secrets", namespaced=True, selector=naming.MANAGED_SELECTOR)
 CONFIG_MAPS = ResourceType("ConfigMap", "", "v1", "configmaps", namespaced=True, selector=naming.MANAGED_SELECTOR)
+TRUST_POLICIES = ResourceType("TrustPolicy", naming.GROUP, naming.VERSION, "trustpolicies", namespaced=True)
+# All of them: a policy that is not ours may open what we close.
+NETWORK_POLICIES = ResourceType("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies", namespaced=True)
+CONTROLLER_REVISIONS = ResourceType(
+    "ControllerRevision", "apps", "v1", "controllerrevisions", namespaced=True, selector=naming.MANAGED_SELECTOR
+)
+# The API server's own: kubernetes.io/service-name is the label of every slice of a Service.
+ENDPOINT_SLICES = ResourceType(
+    "EndpointSlice",
+    "discovery.k8s.io",
+    "v1",
+    "endpointslices",
+    namespaced=True,
+    selector="kubernetes.io/service-name=kubernetes",
+)
+SERVICES = ResourceType("Service", "", "v1", "services", namespaced=True)
+INGRESSES = ResourceType("Ingress", "networking.k8s.io", "v1", "ingresses", namespaced=True)
+HTTP_ROUTES = ResourceType("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes", namespaced=True)
+PODS = ResourceType("Pod", "", "v1", "pods", namespaced=True)
 EVENTS = ResourceType("Event", "events.k8s.io", "v1", "events", namespaced=True)
 LEASES = ResourceType("Lease", "coordination.k8s.io", "v1", "leases", namespaced=True)
 
 # Dependencies come before what depends on them, so that the first reconcile already sees everything.
-WATCHED = (NAMESPACES, SERVICE_ACCOUNTS, SECRETS, CONFIG_MAPS, TRUST_DOMAINS, SERVICE_IDENTITIES)
+WATCHED = (
+    NAMESPACES,
+    SERVICE_ACCOUNTS,
+    SECRETS,
+    CONFIG_MAPS,
+    CONTROLLER_REVISIONS,
+    ENDPOINT_SLICES,
+    NETWORK_POLICIES,
+    TRUST_DOMAINS,
+    SERVICE_IDENTITIES,
+    TRUST_POLICIES,
+)
 BY_KIND = {resource.kind: resource for resource in (*WATCHED, EVENTS, LEASES)}

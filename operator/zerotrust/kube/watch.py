@@ -190,7 +190,8 @@ class Watch:
 
 
 def _selected(resource: ResourceType, labels: Mapping[str, str]) -> bool:
-    return not resource.selector or labels.get(naming.MANAGED_BY) == naming.OPERATOR
+    key, _, value = resource.selector.partition("=")
+    return not resource.selector or labels.get(key) == value
 
 
 def _login(configuration: Configuration, client: Client) -> Callable[..., Any]:

@@ -6,7 +6,17 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from zerotrust.common.kind import Column, Kind, age_column, ready_column, reason_column
-from zerotrust.common.resource import Between, DnsLabel, OnlyTrue, Resource, Rule, SubdomainName, Timestamp
+from zerotrust.common.resource import (
+    Between,
+    DnsLabel,
+    OnlyTrue,
+    Resource,
+    Rule,
+    SubdomainName,
+    Timestamp,
+    count_of,
+    exactly_one,
+)
 from zerotrust.common.selectors import LabelSelector, Port
 from zerotrust.common.status import Conditions, conditions_field
 from zerotrust.pki.keys import KeyAlgorithm
@@ -21,14 +31,6 @@ HTTPS_URL = r"^https://[-A-Za-z0-9._~%:\[\]]+(/[-A-Za-z0-9._~%:\[\]@!$&'()*+,;=/
 HttpsUrl = Annotated[str, Field(max_length=2048, pattern=HTTPS_URL)]
 
 
-def _exactly_one(*names: str) -> str:
-    return " + ".join(f"(has(self.{name}) ? 1 : 0)" for name in names) + " == 1"
-
-
-def _count(*values: object) -> int:
-    return sum(value is not None for value in values)
-
-
 class NamespaceSelection(Resource):
     """Which namespaces: all of them, or those with certain labels."""
 
@@ -37,9 +39,9 @@ class NamespaceSelection(Resource):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            _exactly_one("all", "selector"),
+            exactly_one("all", "selector"),
             "write exactly one of all: true and selector",
-            lambda self: _count(self.all, self.selector) == 1,
+            lambda self: count_of(self.all, self.selector) == 1,
         ),
     )
 
@@ -55,9 +57,9 @@ class BundleNamespaces(Resource):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            _exactly_one("withIdentities", "all", "selector"),
+            exactly_one("withIdentities", "all", "selector"),
             "write exactly one of withIdentities: true, all: true and selector",
-            lambda self: _count(self.with_identities, self.all, self.selector) == 1,
+            lambda self: count_of(self.with_identities, self.all, self.selector) == 1,
         ),
     )
 
@@ -199,9 +201,9 @@ class IdentityProvider(Resource):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            _exactly_one("jwksURI", "jwks"),
+            exactly_one("jwksURI", "jwks"),
             "write exactly one of jwksURI and jwks",
-            lambda self: _count(self.jwks_uri, self.jwks) == 1,
+            lambda self: count_of(self.jwks_uri, self.jwks) == 1,
         ),
     )
 

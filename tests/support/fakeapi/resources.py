@@ -84,17 +84,25 @@ TRUST_DOMAINS = ResourceType(
 SERVICE_IDENTITIES = ResourceType(
     "zerotrust.dev", "v1alpha1", "serviceidentities", "serviceidentity", "ServiceIdentity", True, True, ("svid",)
 )
-
-BUILT_IN = (SECRETS, CONFIG_MAPS, SERVICE_ACCOUNTS, NAMESPACES, EVENTS, LEASES, CUSTOM_RESOURCE_DEFINITIONS)
-OURS = (TRUST_DOMAINS, SERVICE_IDENTITIES)
-
-# Not served unless a test asks for them.
+TRUST_POLICIES = ResourceType(
+    "zerotrust.dev", "v1alpha1", "trustpolicies", "trustpolicy", "TrustPolicy", True, True, ("tp",)
+)
 NETWORK_POLICIES = ResourceType(
     "networking.k8s.io", "v1", "networkpolicies", "networkpolicy", "NetworkPolicy", True, False, ("netpol",), True
 )
 CONTROLLER_REVISIONS = ResourceType(
     "apps", "v1", "controllerrevisions", "controllerrevision", "ControllerRevision", namespaced=True
 )
+ENDPOINT_SLICES = ResourceType(
+    "discovery.k8s.io", "v1", "endpointslices", "endpointslice", "EndpointSlice", namespaced=True
+)
+PODS = ResourceType("", "v1", "pods", "pod", "Pod", True, True, ("po",))
+SERVICES = ResourceType("", "v1", "services", "service", "Service", True, True, ("svc",))
+INGRESSES = ResourceType("networking.k8s.io", "v1", "ingresses", "ingress", "Ingress", True, True, ("ing",))
+
+BUILT_IN = (SECRETS, CONFIG_MAPS, SERVICE_ACCOUNTS, NAMESPACES, EVENTS, LEASES, CUSTOM_RESOURCE_DEFINITIONS)
+BUILT_IN += (NETWORK_POLICIES, CONTROLLER_REVISIONS, ENDPOINT_SLICES, PODS, SERVICES, INGRESSES)
+OURS = (TRUST_DOMAINS, SERVICE_IDENTITIES, TRUST_POLICIES)
 
 
 def definition_of(resource: ResourceType) -> Object:

@@ -24,7 +24,7 @@ from zerotrust.common import naming
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ConfigMap
 from zerotrust.common.plan import Delete, Plan
-from zerotrust.kube.executor import difference, owned_fields
+from zerotrust.engine.difference import difference, owned_fields
 from zerotrust.trustdomain import distribution as module
 from zerotrust.trustdomain.distribution import BundleSnapshot
 

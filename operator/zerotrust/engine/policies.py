@@ -1,0 +1,282 @@
+"""The controllers for TrustPolicies and for the network policy of each identity: from the cache to pure decisions."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+
+from zerotrust.common import naming
+from zerotrust.common.errors import SpecError
+from zerotrust.common.naming import Ref
+from zerotrust.common.observed import EndpointSlice, NetworkPolicy
+from zerotrust.common.plan import Apply, Plan
+from zerotrust.engine.cache import Cache, Change
+from zerotrust.engine.clock import Clock
+from zerotrust.engine.controller import Failure, Touched
+from zerotrust.engine.difference import missing
+from zerotrust.engine.isolation import NamespaceIsolation
+from zerotrust.engine.policybook import POLICIES, PolicyBook
+from zerotrust.engine.trustdomains import TrustDomains
+from zerotrust.policy import isolation, network, reconcile
+from zerotrust.policy.directory import Identity, Workload
+from zerotrust.policy.isolation import NetworkSnapshot
+from zerotrust.policy.network import PortOf, Surroundings
+from zerotrust.policy.reading import Policy
+from zerotrust.policy.reconcile import PolicySnapshot, Programming, TargetState
+from zerotrust.policy.survey import Survey, may_select, survey_ref, widens
+from zerotrust.policy.table import Table
+from zerotrust.trustdomain.resource import Dns
+
+SOON = timedelta(milliseconds=500)
+FOREIGN = "foreign-network-policies-by-namespace"
+API_SERVER = "api-server-endpoint-slices"
+
+
+class NetworkPolicyController:
+    """Keeps the network policy of each identity; a key is the network policy's place."""
+
+    name = "NetworkPolicy"
+
+    def __init__(
+        self, cache: Cache, book: PolicyBook, domains: TrustDomains, isolation_of: NamespaceIsolation, clock: Clock
+    ) -> None:
+        self._cache, self._book, self._domains = cache, book, domains
+        self._isolation, self._clock = isolation_of, clock
+        cache.index(API_SERVER, "EndpointSlice", lambda one: [one.meta.namespace])
+
+    def touched_by(self, change: Change) -> Iterable[Touched]:
+        """Which network policies a change makes due."""
+        places = self._book.servers_of(change)
+        match change.ref.kind:
+            case "NetworkPolicy" if change.ref.name.startswith(naming.NETWORK_POLICY_PREFIX):
+                yield Touched(change.ref)
+            case "TrustPolicy" | "ControllerRevision" | "ServiceIdentity":
+                refs = self._book.policies_of(places)
+                places |= set(self._isolated_clients(self._policies(refs)))
+            case "ConfigMap" if change.ref.name.endswith(naming.ISOLATION_RECORD_SUFFIX):
+                namespace = change.ref.name.removesuffix(naming.ISOLATION_RECORD_SUFFIX)
+                if change.ref.namespace == self._domains.operator_namespace and change.new is not None:
+                    places = {Workload(namespace, name) for name in change.new.data}
+            case "EndpointSlice":
+                places = {one.workload for one in self._book.identities() if _calls_api_server(one)}
+        yield from (Touched(place_of(workload)) for workload in places)
+
+    def _policies(self, refs: Iterable[Ref]) -> Iterator[Policy]:
+        return (policy for ref in refs if (policy := self._cache.get(ref)) is not None)
+
+    def _isolated_clients(self, policies: Iterable[Policy]) -> Iterator[Workload]:
+        for client in self._book.clients_of(policies):
+            identity = self._book.identity(client)
+            if identity is not None and identity.egress == "Isolated":
+                yield client
+
+    def snapshot(self, ref: Ref) -> NetworkSnapshot:
+        """Collect what a decision needs."""
+        name = ref.name.removeprefix(naming.NETWORK_POLICY_PREFIX)
+        identity = self._book.identity(Workload(ref.namespace, name))
+        record = self._isolation.record_ref(ref.namespace)
+        return NetworkSnapshot(
+            ref=ref,
+            namespace=self._cache.get(Ref("Namespace", "", ref.namespace)),
+            identity=identity,
+            table=self._book.table(identity) if identity is not None else None,
+            observed=self._cache.get(ref),
+            record=record,
+            remembered=isolation.remembered(self._cache.get(record), name),
+            directory=self._book,
+            servers=tuple(self._servers(identity)) if identity is not None and identity.egress == "Isolated" else (),
+            surroundings=self._surroundings(ref),
+            survey=self._cache.get(survey_ref(ref.namespace)),
+        )
+
+    def _servers(self, client: Identity) -> Iterator[tuple[Identity, Table]]:
+        seen = set()
+        for policy in self._book.naming_client(client.workload):
+            for server in self._book.targets(policy):
+                if server.workload not in seen and network.consents(client, server.workload):
+                    seen.add(server.workload)
+                    yield server, self._book.table(server)
+
+    def _surroundings(self, ref: Ref) -> Surroundings:
+        observed = self._cache.get(Ref("ServiceIdentity", ref.namespace, _identity_name(ref)))
+        domain = self._domains.of(observed) if observed is not None else self._domains.default()
+        dns = domain.spec.dns if domain is not None and not isinstance(domain.spec, SpecError) else Dns()
+        slices: list[EndpointSlice] = self._cache.find(API_SERVER, "default")
+        api_server = {
+            (f"{address}/{ip_address(address).max_prefixlen}", PortOf(*port))
+            for one in slices
+            for address in one.addresses
+            for port in one.ports
+        }
+        return Surroundings(dns, tuple(sorted(api_server)), self._isolation.closed(ref.namespace))
+
+    def is_slow(self, snapshot: NetworkSnapshot) -> bool:  # noqa: ARG002 - milliseconds
+        """Never."""
+        return False
+
+    def reconcile(self, snapshot: NetworkSnapshot, now: datetime) -> Plan:
+        """Decide; pure."""
+        return isolation.reconcile_network(snapshot, now)
+
+    def failed(self, snapshot: NetworkSnapshot, failure: Failure, now: datetime) -> Plan:  # noqa: ARG002
+        """The TrustPolicy's status tells which targets are not programmed."""
+        return Plan()
+
+    def priority(self, ref: Ref) -> float:  # noqa: ARG002 - who may talk to whom is more urgent than a renewal
+        """After authorities, before leaves."""
+        return -0.5
+
+    def programming(self, identity: Identity) -> tuple[Programming, NetworkSnapshot]:
+        """How far an identity's network policy is: the object in the cluster against what it should be."""
+        snapshot = self.snapshot(place_of(identity.workload))
+        if isolation.conflicts(snapshot):
+            return "conflict", snapshot
+        wanted = isolation.wanted(snapshot, self._clock.now())
+        if wanted is None:
+            return ("pending" if snapshot.observed is not None else "observed"), snapshot
+        if snapshot.observed is None or missing(snapshot.observed, Apply(wanted, exact=("spec",))):
+            return "pending", snapshot
+        return "programmed", snapshot
+
+
+class TrustPolicyController:
+    """Accepts changes of TrustPolicies and keeps their status; network policies are the other controller's."""
+
+    name = "TrustPolicy"
+
+    def __init__(self, cache: Cache, book: PolicyBook, networks: NetworkPolicyController, clock: Clock) -> None:
+        self._cache, self._book, self._networks, self._clock = cache, book, networks, clock
+        self._operator_namespace = book.operator_namespace
+        cache.index(FOREIGN, "NetworkPolicy", lambda one: [] if isolation.is_ours(one) else [one.meta.namespace])
+
+    def touched_by(self, change: Change) -> Iterable[Touched]:
+        """Which policies a change makes due."""
+        match change.ref.kind:
+            case "TrustPolicy":
+                yield Touched(change.ref)
+                yield from self._neighbours(change)
+            case "ControllerRevision":
+                place = (change.new or change.old).meta.annotations.get(naming.POLICY, "").partition("/")
+                yield Touched(Ref("TrustPolicy", place[0], place[2]))
+                yield from self._neighbours(change)
+            case "NetworkPolicy" if change.ref.name.startswith(naming.NETWORK_POLICY_PREFIX):
+                for policy in self._book.targeting(Workload(change.ref.namespace, _identity_name(change.ref))):
+                    yield Touched(policy.meta.ref)
+            case "NetworkPolicy":
+                for policy in self._cache.find(POLICIES, change.ref.namespace):
+                    yield Touched(policy.meta.ref, SOON)
+            case "ServiceIdentity" | "Namespace" | "TrustDomain":
+                yield from self._neighbours(change)
+
+    def _neighbours(self, change: Change) -> Iterator[Touched]:
+        servers = self._book.servers_of(change)
+        refs = self._book.policies_of(servers)
+        if change.ref.kind == "ServiceIdentity" and servers:
+            place = Workload(change.ref.namespace, change.ref.name)
+            refs |= {policy.meta.ref for policy in self._book.naming_client(place)}
+        yield from (Touched(ref, SOON) for ref in refs if ref != change.ref)
+
+    def snapshot(self, ref: Ref) -> PolicySnapshot | None:
+        """Collect what a decision needs."""
+        policy: Policy | None = self._cache.get(ref)
+        kept = self._book.revisions_named(ref)
+        if policy is None:
+            return (
+                PolicySnapshot(ref, None, tuple(kept), self._operator_namespace, self._book, _no_table)
+                if kept
+                else None
+            )
+        targets = self._book.targets(policy)
+        return PolicySnapshot(
+            ref=ref,
+            resource=policy,
+            revisions=tuple(self._book.revisions(policy.meta.uid)),
+            operator_namespace=self._operator_namespace,
+            directory=self._book,
+            table_of=lambda server, candidate: self._book.table_with(policy, server, candidate),
+            targets=tuple(self._target(one) for one in targets),
+            refusing=tuple(self._refusing(policy, targets)),
+            survey=self._survey(ref.namespace),
+            leftover=tuple(one for one in kept if one.meta.labels.get(naming.POLICY_UID) != policy.meta.uid),
+        )
+
+    def _survey(self, namespace: str) -> Survey | None:
+        survey: Survey | None = self._cache.get(survey_ref(namespace))
+        return survey
+
+    def _target(self, identity: Identity) -> TargetState:
+        programming, snapshot = self._networks.programming(identity)
+        return TargetState(
+            identity,
+            programming,
+            newly_isolated=snapshot.observed is None and identity.enforcement == "Enforce",
+            shadowed=self._shadowed(identity),
+        )
+
+    def _shadowed(self, identity: Identity) -> tuple[str, ...] | None:
+        """Network policies of others that let in whom the table does not; None when the pods must be looked at."""
+        foreign: list[NetworkPolicy] = self._cache.find(FOREIGN, identity.workload.namespace)
+        if not foreign:
+            return ()
+        survey, table, now = self._survey(identity.workload.namespace), self._book.table(identity), self._clock.now()
+        names = []
+        for one in foreign:
+            if widens(one, table, self._book, now):
+                selected = may_select(one, identity, survey)
+                if selected is None:
+                    return None
+                if selected:
+                    names.append(f"{one.meta.namespace}/{one.meta.name}")
+        return tuple(sorted(names))
+
+    def _refusing(self, policy: Policy, targets: list[Identity]) -> Iterator[tuple[Workload, Workload]]:
+        """Isolated clients in other namespaces that have not agreed to call what the policy lets them call."""
+        for server in targets:
+            table = self._book.table(server)
+            for client in table.by_client:
+                identity = self._book.identity(client.workload) if client.workload is not None else None
+                if identity is None or identity.egress != "Isolated" or network.consents(identity, server.workload):
+                    continue
+                if any(row.policy == policy.meta.name and row.effect == "Allow" for row in table.by_client[client]):
+                    yield identity.workload, server.workload
+
+    def is_slow(self, snapshot: PolicySnapshot) -> bool:  # noqa: ARG002 - milliseconds
+        """Never."""
+        return False
+
+    def reconcile(self, snapshot: PolicySnapshot, now: datetime) -> Plan:
+        """Decide; pure."""
+        return reconcile.reconcile(snapshot, now)
+
+    def failed(self, snapshot: PolicySnapshot, failure: Failure, now: datetime) -> Plan:
+        """Tell in the conditions that writing does not succeed."""
+        return reconcile.failed(snapshot, failure.message, now)
+
+    def priority(self, ref: Ref) -> float:  # noqa: ARG002 - before the network policies that follow from it
+        """After authorities, before leaves."""
+        return -0.75
+
+
+@dataclass(frozen=True)
+class _Never:
+    """A policy that is gone compiles nothing."""
+
+    def __call__(self, *_: object) -> Table:
+        raise AssertionError("a deleted policy has no tables")
+
+
+_no_table = _Never()
+
+
+def place_of(workload: Workload) -> Ref:
+    """Where the network policy of an identity is."""
+    return Ref("NetworkPolicy", workload.namespace, naming.network_policy_name(workload.name))
+
+
+def _identity_name(ref: Ref) -> str:
+    return ref.name.removeprefix(naming.NETWORK_POLICY_PREFIX)
+
+
+def _calls_api_server(identity: Identity) -> bool:
+    egress = identity.spec.egress if identity.spec is not None else None
+    return egress is not None and any(rule.kubernetes_api for rule in egress.allow)

@@ -1,0 +1,318 @@
+"""From what is observed of a TrustPolicy to what should be done: accept a change or say why not, and tell what is enforced."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from zerotrust.common.conditions import Condition, false, find, merge, true, unknown
+from zerotrust.common.naming import Ref
+from zerotrust.common.observed import ControllerRevision
+from zerotrust.common.plan import Delete, Event, Plan
+from zerotrust.policy import acceptance, table
+from zerotrust.policy.acceptance import Accepted, TableOf, TestRun
+from zerotrust.policy.directory import Directory, Identity, Workload
+from zerotrust.policy.reading import Policy
+from zerotrust.policy.resource import TrustPolicySpec
+from zerotrust.policy.survey import Survey, survey_ref
+
+SETTLING = timedelta(seconds=3)  # for so long after a change, writing network policies is no news worth a status
+REFRESH = timedelta(seconds=30)
+MAX_NAMED = 3
+
+Programming = Literal["programmed", "pending", "conflict", "observed"]
+
+
+@dataclass(frozen=True)
+class TargetState:
+    """How far a target's network policy is; `observed` for an identity of which nothing is isolated.
+
+    `newly_isolated` says that this policy is what isolates it first; `shadowed` names network policies of others that let in
+    whom the table does not, None when the namespace's pods must be looked at to know.
+    """
+
+    identity: Identity
+    programming: Programming
+    newly_isolated: bool = False
+    shadowed: tuple[str, ...] | None = ()
+
+
+@dataclass(frozen=True)
+class PolicySnapshot:
+    """What a decision about one TrustPolicy depends on; `resource` is None once it is gone.
+
+    `refusing` lists clients that are isolated and have not agreed to call a target: `(client, target)`. `leftover` are versions
+    of an earlier policy of the same name.
+    """
+
+    ref: Ref
+    resource: Policy | None
+    revisions: tuple[ControllerRevision, ...]
+    operator_namespace: str
+    directory: Directory
+    table_of: TableOf
+    targets: tuple[TargetState, ...] = ()
+    refusing: tuple[tuple[Workload, Workload], ...] = ()
+    survey: Survey | None = None
+    leftover: tuple[ControllerRevision, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    """Whether the spec as it stands is in force, and why not."""
+
+    accepted: Accepted | None
+    condition: Condition
+    tests: TestRun | None
+    candidate: TrustPolicySpec | None = None
+
+
+def reconcile(snapshot: PolicySnapshot, now: datetime) -> Plan:
+    """Return what to do for a TrustPolicy."""
+    policy = snapshot.resource
+    if policy is None:
+        return Plan(deletes=tuple(Delete(one.meta.ref, one.meta.uid) for one in snapshot.revisions))
+    if policy.meta.deleting:
+        return Plan()
+    judged = _judge(policy, snapshot, now)
+    if judged.candidate is not None:
+        plan = _accept(policy, snapshot, judged.candidate, now)
+        return replace(
+            plan, deletes=(*plan.deletes, *(Delete(one.meta.ref, one.meta.uid) for one in snapshot.leftover))
+        )
+    if judged.accepted is not None and judged.condition.status == "True" and _is_settling(snapshot, now):
+        return Plan(requeue_at=now + SETTLING)
+    return _tell(policy, snapshot, judged, now)
+
+
+def _judge(policy: Policy, snapshot: PolicySnapshot, now: datetime) -> _Judgement:
+    accepted = acceptance.newest(snapshot.revisions)
+    reading = policy.spec
+    if reading.problem is not None or reading.spec is None:
+        problem = reading.problem
+        reason, message = (problem.reason, str(problem)) if problem is not None else ("InvalidSpec", "unreadable")
+        return _Judgement(accepted, _refused(reason, message, accepted), None)
+    unresolved = _unresolved(policy, reading.spec, snapshot.directory)
+    tests = acceptance.run_tests(policy, reading.spec, snapshot.directory, snapshot.table_of, now)
+    if acceptance.is_accepted(policy, accepted):
+        message = "" if not unresolved else f"{_some(unresolved)}; what they would grant is not granted"
+        return _Judgement(accepted, true("Accepted", "Accepted", message), tests)
+    if unresolved:
+        return _Judgement(accepted, _refused("Unresolved", _some(unresolved), accepted), tests)
+    if tests.failed:
+        return _Judgement(accepted, _refused("TestsFailed", tests.first, accepted), tests)
+    return _Judgement(accepted, true("Accepted", "Accepted"), tests, reading.spec)
+
+
+def _refused(reason: str, message: str, accepted: Accepted | None) -> Condition:
+    effect = (
+        f"in force is what revision {accepted.digest} and this version both allow"
+        if accepted is not None
+        else "nothing is allowed by it"
+    )
+    return false("Accepted", reason, f"{message}. Until that is mended {effect}")
+
+
+def _unresolved(policy: Policy, spec: TrustPolicySpec, directory: Directory) -> list[str]:
+    """What in a spec names something that does not exist."""
+    found = []
+    for number, name in enumerate(spec.target.identities or ()):
+        if directory.identity(Workload(policy.meta.namespace, name)) is None:
+            place = f"{policy.meta.namespace}/{name}"
+            found.append(f"spec.target.identities[{number}]: ServiceIdentity {place} does not exist; create it")
+    for server in table.targets_of(spec, policy.meta.namespace, directory):
+        resolution = table.resolve(policy.meta.name, policy.meta.namespace, spec, directory, server)
+        found += [f"{path}: {message}" for path, message in resolution.unresolved]
+    return list(dict.fromkeys(found))
+
+
+def _some(messages: Sequence[str]) -> str:
+    more = f" (and {len(messages) - MAX_NAMED} more)" if len(messages) > MAX_NAMED else ""
+    return "; ".join(messages[:MAX_NAMED]) + more
+
+
+def _accept(policy: Policy, snapshot: PolicySnapshot, spec: TrustPolicySpec, now: datetime) -> Plan:
+    """Remember the version; the network policies follow from that, and the status from them."""
+    exposed: list[str] = []
+    if spec.mode == "Enforce" and "NetworkPolicy" in spec.layers:
+        fresh = [one.identity for one in snapshot.targets if one.newly_isolated]
+        if fresh and snapshot.survey is None:
+            return Plan(refresh=(survey_ref(policy.meta.namespace),))
+        exposed = [
+            f"{what} brings traffic to {identity.workload}"
+            for identity in fresh
+            for what in (snapshot.survey.exposing(identity.pods) if snapshot.survey else ())
+        ]
+    events = []
+    if exposed:
+        text = f"{_some(exposed)}, which is isolated now: whoever brings it must be allowed by a rule (pods or cidr)"
+        events.append(Event("Warning", "ExposedTarget", text))
+    number = max((one.revision for one in snapshot.revisions), default=0) + 1
+    return Plan(
+        applies=(acceptance.remember(policy, spec, number, snapshot.operator_namespace),),
+        deletes=acceptance.superseded(snapshot.revisions, acceptance.HISTORY - 1),
+        events=tuple(events),
+        requeue_at=now,
+    )
+
+
+def _is_settling(snapshot: PolicySnapshot, now: datetime) -> bool:
+    """Whether the network policies of a version accepted just now are still being written."""
+    newest = max((one.meta.created for one in snapshot.revisions if one.meta.created is not None), default=None)
+    waiting = any(one.programming == "pending" for one in snapshot.targets)
+    return waiting and newest is not None and now - newest < SETTLING
+
+
+def _tell(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement, now: datetime) -> Plan:
+    conditions = _conditions(policy, snapshot, judged)
+    observed, generation = policy.conditions, policy.meta.generation
+    tests = judged.tests
+    status: dict[str, Any] = {
+        "observedGeneration": generation,
+        "targets": len(snapshot.targets),
+        "networkPolicies": sum(one.programming == "programmed" for one in snapshot.targets),
+        "constraints": 0,
+        "decisionPoints": {"total": 0, "acknowledged": 0, "lagging": []},
+        "tests": {"passed": tests.passed if tests else 0, "failed": list(tests.failed) if tests else []},
+        "conditions": merge(observed, conditions, generation, now),
+    }
+    if judged.accepted is not None:
+        status["revision"] = judged.accepted.digest
+    undecided = any(one.shadowed is None for one in snapshot.targets)
+    ends = [end for end in _ends(policy) if end > now]
+    return Plan(
+        status=status,
+        events=_transitions(observed, conditions),
+        refresh=(survey_ref(policy.meta.namespace),) if undecided else (),
+        requeue_at=min((*ends, *([now + REFRESH] if _foreign(snapshot) else [])), default=None),
+    )
+
+
+def _foreign(snapshot: PolicySnapshot) -> bool:
+    return any(one.shadowed is None or one.shadowed for one in snapshot.targets)
+
+
+def _ends(policy: Policy) -> list[datetime]:
+    rules = policy.spec.spec.policy_rules if policy.spec.spec is not None else []
+    return [rule.until for rule in rules if rule.until is not None]
+
+
+def _conditions(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement) -> list[Condition]:
+    programmed = _programmed(policy, snapshot, judged)
+    ready = _ready(snapshot, judged, programmed)
+    conditions = [ready, judged.condition, _tested(judged), programmed]
+    conditions += [
+        unknown("BundlePublished", "NotInstalled", "this version serves no policy bundles"),
+        unknown("ConstraintsEnforced", "NotInstalled", "this version makes no Gatekeeper constraints"),
+        _enforced(policy, judged, programmed),
+        _agreeing(programmed, snapshot),
+        _egress(snapshot),
+        _shadowed(snapshot),
+    ]
+    if judged.condition.reason in ("InvalidSpec", "UnknownField"):
+        conditions.append(true("Stalled", judged.condition.reason, judged.condition.message))
+    return conditions
+
+
+def _ready(snapshot: PolicySnapshot, judged: _Judgement, programmed: Condition) -> Condition:
+    if judged.condition.status != "True":
+        return false("Ready", judged.condition.reason, judged.condition.message)
+    if programmed.status == "False":
+        return false("Ready", programmed.reason, programmed.message)
+    if not snapshot.targets:
+        return true("Ready", "NoTargets", "no ServiceIdentity is selected yet")
+    return true("Ready", "Programmed", "the version is accepted, and every layer that this operator writes says so")
+
+
+def _tested(judged: _Judgement) -> Condition:
+    tests = judged.tests
+    if tests is None:
+        return unknown("TestsPassed", "NotRun", "the spec cannot be read")
+    if tests.failed:
+        return false("TestsPassed", "TestsFailed", tests.first)
+    return true("TestsPassed", "Passed" if tests.passed else "NoTests", f"{tests.passed} passed")
+
+
+def _programmed(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement) -> Condition:
+    kind = "NetworkProgrammed"
+    spec = policy.spec.spec or (judged.accepted.spec if judged.accepted else None)
+    if spec is None:
+        return unknown(kind, "NoTargets", "the target cannot be read")
+    if spec.mode == "Observe":
+        return unknown(kind, "ObserveMode", "spec.mode is Observe: nothing is enforced")
+    if "NetworkPolicy" not in spec.layers:
+        return unknown(kind, "NotSelected", "spec.layers does not name NetworkPolicy")
+    conflicts = [one.identity for one in snapshot.targets if one.programming == "conflict"]
+    if conflicts:
+        name = f"{conflicts[0].workload.namespace}/zt-{conflicts[0].workload.name}"
+        return false(kind, "Conflict", f"NetworkPolicy {name} was not made by this operator; delete or rename it")
+    waiting = [str(one.identity.workload) for one in snapshot.targets if one.programming == "pending"]
+    if waiting:
+        return false(kind, "Programming", f"not written yet for {_some(waiting)}")
+    passive = sum(one.programming == "observed" for one in snapshot.targets)
+    note = f", {passive} of them in enforcement: Observe, which isolates nothing" if passive else ""
+    return true(kind, "Programmed", f"{len(snapshot.targets)} targets{note}")
+
+
+def _enforced(policy: Policy, judged: _Judgement, programmed: Condition) -> Condition:
+    spec = policy.spec.spec
+    if judged.condition.status != "True" or spec is None:
+        return false("Enforced", judged.condition.reason, judged.condition.message)
+    if spec.mode == "Observe":
+        return false("Enforced", "ObserveMode", "spec.mode is Observe")
+    if any(rule.needs_decision_point for rule in spec.policy_rules):
+        return false(
+            "Enforced", "NoDecisionPoint", "rules with methods, paths, users, keys, when or until need a decision point"
+        )
+    return replace(programmed, type="Enforced")
+
+
+def _agreeing(programmed: Condition, snapshot: PolicySnapshot) -> Condition:
+    shadowed = sorted({name for one in snapshot.targets for name in one.shadowed or ()})
+    if shadowed:
+        return false("LayersAgree", "Shadowed", f"NetworkPolicy {_some(shadowed)} lets in more than the table")
+    if programmed.status != "True":
+        return unknown("LayersAgree", programmed.reason, programmed.message)
+    return true("LayersAgree", "OneTable", "the network policies in the cluster are the table's own")
+
+
+def _egress(snapshot: PolicySnapshot) -> Condition:
+    if not snapshot.refusing:
+        return true("EgressAccepted", "Accepted")
+    named = [f"{client} has not named {server} in spec.egress.calls" for client, server in snapshot.refusing]
+    return false("EgressAccepted", "NotNamed", _some(named))
+
+
+def _shadowed(snapshot: PolicySnapshot) -> Condition:
+    if any(one.shadowed is None for one in snapshot.targets):
+        return unknown("Shadowed", "Looking", "the namespace's pods are being looked at")
+    names = sorted({name for one in snapshot.targets for name in one.shadowed or ()})
+    if names:
+        text = f"NetworkPolicy {_some(names)} is not ours and lets in more than the table; network policies only add up"
+        return true("Shadowed", "ForeignPolicy", text)
+    return false("Shadowed", "NotShadowed")
+
+
+def _transitions(observed: Sequence[Mapping[str, Any]], conditions: Sequence[Condition]) -> tuple[Event, ...]:
+    """Warn once about each condition that turned bad, and tell once that the policy became Ready."""
+    bad = {("Accepted", "False"), ("Shadowed", "True"), ("EgressAccepted", "False"), ("NetworkProgrammed", "False")}
+    events = []
+    for condition in conditions:
+        before = find(observed, condition.type) or {}
+        if (before.get("status"), before.get("reason")) == (condition.status, condition.reason):
+            continue
+        if (condition.type, condition.status) in bad and condition.reason != "Programming":
+            events.append(Event("Warning", condition.reason, condition.message))
+        elif (condition.type, condition.status) == ("Ready", "True"):
+            events.append(Event("Normal", "Programmed", condition.message))
+    return tuple(events)
+
+
+def failed(snapshot: PolicySnapshot, message: str, now: datetime) -> Plan:
+    """Return the status that tells of failing writes."""
+    policy = snapshot.resource
+    if policy is None or policy.meta.deleting:
+        return Plan()
+    judged = _judge(policy, snapshot, now)
+    plan = _tell(policy, snapshot, replace(judged, condition=false("Accepted", "WriteFailed", message)), now)
+    return replace(plan, applies=(), deletes=(), refresh=(), requeue_at=None)

@@ -1,0 +1,114 @@
+"""What a namespace runs and exposes, read on demand and never watched: it matters at a few moments only."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from zerotrust.common.naming import Ref
+from zerotrust.common.observed import Meta, NetworkPolicy
+from zerotrust.policy.directory import Directory, Identity
+from zerotrust.policy.network import Address, PortOf, openings
+from zerotrust.policy.podset import NAMESPACE_NAME, PodSet, Selector, contradictory, equal, from_kubernetes, selects
+from zerotrust.policy.table import Table
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The label sets of a namespace's running pods, and what brings traffic from outside: `(what it is, its pods' labels)`."""
+
+    meta: Meta
+    pods: tuple[Mapping[str, str], ...]
+    exposed: tuple[tuple[str, Mapping[str, str]], ...]
+
+    def has_pods(self, selector: Selector) -> bool:
+        """Tell whether any running pod is selected."""
+        return any(selects(selector, labels) for labels in self.pods)
+
+    def exposing(self, pods: Selector) -> list[str]:
+        """What brings outside traffic to these pods."""
+        mine = [labels for labels in self.pods if selects(pods, labels)]
+        return [what for what, wanted in self.exposed if any(wanted.items() <= labels.items() for labels in mine)]
+
+
+def survey_ref(namespace: str) -> Ref:
+    """Where a namespace's survey is kept in the cache."""
+    return Ref("Survey", namespace, namespace)
+
+
+def exposed(services: Sequence[Mapping[str, Any]], routes: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
+    """Return what brings traffic from outside: LoadBalancer and NodePort Services, and backends of Ingresses and routes."""
+    fronted: dict[str, str] = {}  # name of a Service -> what leads to it
+    for route in routes:
+        title = f"{route.get('kind', 'Ingress')} {route['metadata']['name']}"
+        for name in _backends(route.get("spec") or {}):
+            fronted.setdefault(name, title)
+    found = []
+    for service in services:
+        name, spec = service["metadata"]["name"], service.get("spec") or {}
+        kind = spec.get("type")
+        leads = f"Service {name} of type {kind}" if kind in ("LoadBalancer", "NodePort") else fronted.get(name)
+        if leads is not None and spec.get("selector"):
+            found.append((leads, spec["selector"]))
+    return tuple(sorted(found, key=repr))
+
+
+def _backends(node: Any) -> set[str]:
+    """Names of Services in an Ingress' `service: {name}` and a route's `backendRefs: [{name}]`, wherever they stand."""
+    if isinstance(node, list):
+        return set().union(*(_backends(one) for one in node)) if node else set()
+    if not isinstance(node, Mapping):
+        return set()
+    found: set[str] = set()
+    for key, value in node.items():
+        if key == "service" and isinstance(value, Mapping) and "name" in value:
+            found.add(value["name"])
+        elif key == "backendRefs" and isinstance(value, list):
+            found |= {one["name"] for one in value if one.get("kind", "Service") == "Service" and "name" in one}
+        else:
+            found |= _backends(value)
+    return found
+
+
+def may_select(foreign: NetworkPolicy, identity: Identity, survey: Survey | None) -> bool | None:
+    """Tell whether a network policy selects pods of an identity; None when that takes a look at the pods."""
+    selector = from_kubernetes(foreign.spec.get("podSelector"))
+    if contradictory((*selector, *identity.pods)):
+        return False
+    if set(selector) <= set(identity.pods):
+        return True
+    if survey is None:
+        return None
+    return any(selects(selector, labels) and selects(identity.pods, labels) for labels in survey.pods)
+
+
+def widens(foreign: NetworkPolicy, table: Table, directory: Directory, now: Any) -> bool:
+    """Tell whether a network policy that is not ours lets in anybody whom the table does not."""
+    spec = foreign.spec
+    if "Ingress" not in (spec.get("policyTypes") or ["Ingress"]):
+        return False
+    ours = openings(table, directory, now)
+    return any(_opens_more(rule, foreign.meta.namespace, ours) for rule in spec.get("ingress") or ())
+
+
+def _opens_more(rule: Mapping[str, Any], namespace: str, ours: Mapping[Any, set[PortOf]]) -> bool:
+    peers, ports = rule.get("from"), rule.get("ports")
+    if not peers or not ports:
+        return True
+    for one in ports:
+        if not isinstance(one.get("port"), int) or one.get("endPort"):
+            return True
+        port = PortOf(one["port"], one.get("protocol") or "TCP")
+        for peer in peers:
+            if "ipBlock" in peer:
+                if peer["ipBlock"].get("except") or port not in ours.get(Address(peer["ipBlock"]["cidr"]), ()):
+                    return True
+                continue
+            place = peer.get("namespaceSelector")
+            within = (equal(NAMESPACE_NAME, namespace),) if place is None else from_kubernetes(place)
+            left = [PodSet(within, from_kubernetes(peer.get("podSelector")))]
+            for pods, open_ports in ours.items():
+                if isinstance(pods, PodSet) and port in open_ports:
+                    left = [rest for part in left for rest in part.minus(pods)]
+            if left:
+                return True
+    return False
