@@ -39,6 +39,7 @@ $(INSTALLED): $(wildcard requirements/*.txt) pyproject.toml
 
 tools: venv ## Build the pinned Go tools (about 15 minutes once per user, then cached)
 	@$(BIN)/python hack/controlplane.py --build-only
+	@$(BIN)/python hack/nca.py
 
 test: venv tools lint ## Everything that runs without a Docker engine
 	$(BIN)/pytest -n auto -m "not cluster and not kind" tests
@@ -56,8 +57,12 @@ unit: venv ## Tests that need no control plane
 cluster: venv ## Tests on a real control plane
 	$(BIN)/pytest -m cluster tests $(ARGS)
 
-prove: venv ## Property tests with many more examples (slow)
-	HYPOTHESIS_PROFILE=prove $(BIN)/pytest -n auto tests/property $(ARGS)
+prove: export HYPOTHESIS_PROFILE := prove
+prove: export ZEROTRUST_PROVE := 1
+prove: venv tools ## Many more examples, independent oracles, real packets (slow; builds more tools, 15 minutes once)
+	@$(BIN)/python hack/gotools.py --prove
+	$(BIN)/pytest -n auto -m "not cluster and not kind" tests/property tests/prove tests/unit/support $(ARGS)
+	$(BIN)/pytest -m cluster tests/prove
 
 generate: venv ## Regenerate the CRDs and the reference documentation
 	$(BIN)/python hack/generate.py
@@ -76,6 +81,8 @@ bench: venv ## Measure throughput; ARGS goes to hack/bench/bench.py
 # uv is a tool of this target only, so it lives no longer than the target.
 LOCK := pip compile --quiet --python-version 3.11 --generate-hashes --universal --no-header --no-annotate
 BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
+# In a virtual environment of its own (hack/nca.py), because it pins another PyYAML than kubernetes takes.
+NCA := network-config-analyzer==2.1.0
 lock: ## Pin requirements/*.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
 		$(PYTHON) -m venv "$$tools"; \
@@ -85,7 +92,9 @@ lock: ## Pin requirements/*.txt anew from pyproject.toml (ARGS=--upgrade for new
 		"$$uv" $(LOCK) $(ARGS) --output-file requirements/build.txt "$$tools/build.in"; \
 		"$$uv" $(LOCK) $(ARGS) --output-file requirements/runtime.txt pyproject.toml; \
 		"$$uv" $(LOCK) $(ARGS) --extra dev --constraints requirements/runtime.txt \
-			--output-file requirements/dev.txt pyproject.toml
+			--output-file requirements/dev.txt pyproject.toml; \
+		echo $(NCA) > "$$tools/nca.in"; \
+		"$$uv" $(LOCK) $(ARGS) --output-file requirements/nca.txt "$$tools/nca.in"
 
 clean: ## Remove .venv, caches and build output (not the Go tools, which other checkouts share)
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist operator/*.egg-info
