@@ -80,7 +80,7 @@ class Controller:
         identity = f"{socket.gethostname()[:48]}-{os.getpid()}-{uuid4().hex[:8]}"
         self._recorder = Recorder(self._client, self._clock, self.metrics, identity)
         domains = TrustDomains(self.cache, options.namespace)
-        book = PolicyBook(self.cache, domains)
+        book = PolicyBook(self.cache, domains, self._clock)
         isolation = NamespaceIsolation(self.cache, domains)
         networks = NetworkPolicyController(self.cache, book, domains, isolation, self._clock)
         self.engine = Engine(

@@ -5,12 +5,14 @@ So a change drops the tables of the workloads that it is about, and no others.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from zerotrust.common import naming
 from zerotrust.common.errors import SpecError
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ControllerRevision
 from zerotrust.engine.cache import Cache, Change
+from zerotrust.engine.clock import Clock
 from zerotrust.engine.trustdomains import BY_NAMESPACE, Domain, TrustDomains
 from zerotrust.engine.trustdomains import Identity as ObservedIdentity
 from zerotrust.identity.resource import ServiceIdentitySpec
@@ -19,7 +21,7 @@ from zerotrust.policy import acceptance, table
 from zerotrust.policy.acceptance import Accepted
 from zerotrust.policy.directory import Identity, Workload, default_selector
 from zerotrust.policy.podset import selector_of
-from zerotrust.policy.reading import Policy, read
+from zerotrust.policy.reading import Policy, Reading, read
 from zerotrust.policy.resource import TrustPolicySpec
 from zerotrust.policy.table import Contribution, Table
 
@@ -45,8 +47,8 @@ Version = tuple[str, TrustPolicySpec]
 class PolicyBook:
     """A `Directory` over the cache, with the table of each workload."""
 
-    def __init__(self, cache: Cache, domains: TrustDomains) -> None:
-        self._cache, self._domains = cache, domains
+    def __init__(self, cache: Cache, domains: TrustDomains, clock: Clock) -> None:
+        self._cache, self._domains, self._clock = cache, domains, clock
         self.operator_namespace = domains.operator_namespace
         self._identities: dict[Workload, tuple[ObservedIdentity, Domain | None, Identity]] = {}
         self._tables: dict[Workload, Table] = {}
@@ -191,16 +193,33 @@ class PolicyBook:
 
     def table_with(self, policy: Policy, server: Identity, candidate: Contribution) -> Table:
         """The table as it would be with this in place of what the policy has in force."""
-        others = (one for one in self._contributions(server) if one.policy != policy.meta.name)
-        return table.compile_table(server, (*others, candidate))
+        others = (one for one in self.targeting(server.workload) if one.meta.ref != policy.meta.ref)
+        contributions = [self._contribution(one, self.accepted(one), server) for one in others]
+        return table.compile_table(server, [one for one in (*contributions, candidate) if one is not None])
 
     def _contributions(self, server: Identity) -> Iterator[Contribution]:
         for policy in self.targeting(server.workload):
-            if policy.meta.deleting:
-                continue
-            found = acceptance.rows_in_force(policy, self.accepted(policy), self, server)
-            if found is not None:
-                yield table.contribution(policy.meta.name, *found)
+            accepted = self.accepted(policy)
+            if not acceptance.is_accepted(policy, accepted) and self._is_about_to_be_accepted(policy):
+                # Until it is remembered, which takes moments, the version before it goes on: nothing closes in between.
+                policy = replace(policy, spec=Reading(accepted.spec if accepted is not None else None))
+                if accepted is None:
+                    continue
+            contribution = self._contribution(policy, accepted, server)
+            if contribution is not None:
+                yield contribution
+
+    def _is_about_to_be_accepted(self, policy: Policy) -> bool:
+        def table_of(server: Identity, candidate: Contribution) -> Table:
+            return self.table_with(policy, server, candidate)
+
+        return acceptance.may_be_accepted(policy, self, table_of, self._clock.now())
+
+    def _contribution(self, policy: Policy, accepted: Accepted | None, server: Identity) -> Contribution | None:
+        if policy.meta.deleting:
+            return None
+        found = acceptance.rows_in_force(policy, accepted, self, server)
+        return table.contribution(policy.meta.name, *found) if found is not None else None
 
     # What a change is about
 

@@ -130,6 +130,27 @@ def _targets(spec: TrustPolicySpec, server: Identity) -> bool:
     return target.selector is None or target.selector.matches(server.labels)
 
 
+def unresolved(policy: Policy, spec: TrustPolicySpec, directory: Directory) -> list[str]:
+    """What in a spec names something that does not exist."""
+    found = []
+    for number, name in enumerate(spec.target.identities or ()):
+        if directory.identity(Workload(policy.meta.namespace, name)) is None:
+            place = f"{policy.meta.namespace}/{name}"
+            found.append(f"spec.target.identities[{number}]: ServiceIdentity {place} does not exist; create it")
+    for server in tables.targets_of(spec, policy.meta.namespace, directory):
+        resolution = tables.resolve(policy.meta.name, policy.meta.namespace, spec, directory, server)
+        found += [f"{path}: {message}" for path, message in resolution.unresolved]
+    return list(dict.fromkeys(found))
+
+
+def may_be_accepted(policy: Policy, directory: Directory, table_of: "TableOf", now: datetime) -> bool:
+    """Tell whether the spec as it stands has nothing against it; it is in force once it is remembered."""
+    spec = policy.spec.spec
+    if spec is None or policy.spec.problem is not None or unresolved(policy, spec, directory):
+        return False
+    return not run_tests(policy, spec, directory, table_of, now).failed
+
+
 @dataclass(frozen=True)
 class TestRun:
     """How a policy's tests went: names of those that failed, and what is wrong with the first of them."""

@@ -9,7 +9,7 @@ from zerotrust.common.conditions import Condition, false, find, merge, true, unk
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ControllerRevision
 from zerotrust.common.plan import Delete, Event, Plan
-from zerotrust.policy import acceptance, table
+from zerotrust.policy import acceptance
 from zerotrust.policy.acceptance import Accepted, TableOf, TestRun
 from zerotrust.policy.directory import Directory, Identity, Workload
 from zerotrust.policy.reading import Policy
@@ -92,7 +92,7 @@ def _judge(policy: Policy, snapshot: PolicySnapshot, now: datetime) -> _Judgemen
         problem = reading.problem
         reason, message = (problem.reason, str(problem)) if problem is not None else ("InvalidSpec", "unreadable")
         return _Judgement(accepted, _refused(reason, message, accepted), None)
-    unresolved = _unresolved(policy, reading.spec, snapshot.directory)
+    unresolved = acceptance.unresolved(policy, reading.spec, snapshot.directory)
     tests = acceptance.run_tests(policy, reading.spec, snapshot.directory, snapshot.table_of, now)
     if acceptance.is_accepted(policy, accepted):
         message = "" if not unresolved else f"{_some(unresolved)}; what they would grant is not granted"
@@ -111,19 +111,6 @@ def _refused(reason: str, message: str, accepted: Accepted | None) -> Condition:
         else "nothing is allowed by it"
     )
     return false("Accepted", reason, f"{message}. Until that is mended {effect}")
-
-
-def _unresolved(policy: Policy, spec: TrustPolicySpec, directory: Directory) -> list[str]:
-    """What in a spec names something that does not exist."""
-    found = []
-    for number, name in enumerate(spec.target.identities or ()):
-        if directory.identity(Workload(policy.meta.namespace, name)) is None:
-            place = f"{policy.meta.namespace}/{name}"
-            found.append(f"spec.target.identities[{number}]: ServiceIdentity {place} does not exist; create it")
-    for server in table.targets_of(spec, policy.meta.namespace, directory):
-        resolution = table.resolve(policy.meta.name, policy.meta.namespace, spec, directory, server)
-        found += [f"{path}: {message}" for path, message in resolution.unresolved]
-    return list(dict.fromkeys(found))
 
 
 def _some(messages: Sequence[str]) -> str:

@@ -286,7 +286,7 @@ def _own(call: Call) -> Object:
 def _selection(call: Call, target: Target) -> Selection:
     query = call.request.query
     labels, fields = query.get("labelSelector", ""), query.get("fieldSelector", "")
-    return Selection(target.namespace, parse_labels(labels), parse_fields(fields))
+    return Selection(target.namespace, parse_labels(labels), parse_fields(fields, target.resource.fields))
 
 
 def _starting_point(version: str) -> int | None:

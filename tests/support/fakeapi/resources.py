@@ -28,6 +28,7 @@ class ResourceType:
     conditional_put: bool | None = None
     creates_on_put: bool = False
     returns_deleted: bool = False
+    fields: tuple[str, ...] = ()
 
     @property
     def api_version(self) -> str:
@@ -96,7 +97,7 @@ CONTROLLER_REVISIONS = ResourceType(
 ENDPOINT_SLICES = ResourceType(
     "discovery.k8s.io", "v1", "endpointslices", "endpointslice", "EndpointSlice", namespaced=True
 )
-PODS = ResourceType("", "v1", "pods", "pod", "Pod", True, True, ("po",))
+PODS = ResourceType("", "v1", "pods", "pod", "Pod", True, True, ("po",), fields=("status.phase",))
 SERVICES = ResourceType("", "v1", "services", "service", "Service", True, True, ("svc",))
 INGRESSES = ResourceType("networking.k8s.io", "v1", "ingresses", "ingress", "Ingress", True, True, ("ing",))
 

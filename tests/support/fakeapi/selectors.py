@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +52,12 @@ class Selection:
         if not self.is_filtered:
             return True
         labels = metadata.get("labels") or {}
-        fields = {"metadata.name": metadata["name"], "metadata.namespace": metadata.get("namespace", "")}
+        phase = (body.get("status") or {}).get("phase", "")
+        fields = {
+            "metadata.name": metadata["name"],
+            "metadata.namespace": metadata.get("namespace", ""),
+            "status.phase": phase,
+        }
         return all(it.holds(labels) for it in self.labels) and all(it.holds(fields) for it in self.fields)
 
 
@@ -73,14 +78,14 @@ def _parse_requirement(text: str) -> Requirement:
     raise Refused(400, f"unable to parse requirement: {text!r}")
 
 
-def parse_fields(text: str) -> tuple[Requirement, ...]:
-    """Parse `metadata.name=x,metadata.namespace!=y`; other fields are refused with 400, as for most kinds."""
+def parse_fields(text: str, further: Collection[str] = ()) -> tuple[Requirement, ...]:
+    """Parse `metadata.name=x,metadata.namespace!=y`; other fields but the kind's further ones are refused with 400."""
     requirements = []
     for part in filter(None, text.split(",")):
         found = _EQUALITY.match(part.strip())
         if not found:
             raise Refused(400, f"invalid selector: {text!r}; can't understand {part!r}")
-        if found["key"] not in ("metadata.name", "metadata.namespace"):
+        if found["key"] not in ("metadata.name", "metadata.namespace", *further):
             raise Refused(400, f"field label not supported: {found['key']}")
         operator = "notin" if found["operator"] == "!=" else "in"
         requirements.append(Requirement(found["key"], operator, frozenset({found["value"]})))
