@@ -12,12 +12,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from zerotrust.common import naming
+from zerotrust.common.merge import without_nulls
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ConfigMap, NetworkPolicy, Plain
 from zerotrust.common.plan import Apply, Delete, Plan
 from zerotrust.identity.resource import ServiceIdentitySpec
 from zerotrust.policy import network
-from zerotrust.policy.directory import Directory, Identity
+from zerotrust.policy.directory import Directory, Identity, Workload
 from zerotrust.policy.network import Direction, Surroundings
 from zerotrust.policy.podset import from_kubernetes, to_kubernetes
 from zerotrust.policy.survey import Survey, survey_ref
@@ -266,3 +267,29 @@ def reconcile_default_deny(snapshot: DefaultDenySnapshot, now: datetime) -> Plan
         snapshot.ref.namespace, snapshot.ref.name, {naming.COMPONENT: naming.COMPONENT_DEFAULT_DENY}, {}, rules
     )
     return Plan(applies=(Apply(manifest, exact=("spec",), repairs=observed is not None),))
+
+
+def network_policies(
+    directory: Directory, tables: Mapping[Workload, Table], now: datetime, surroundings: Surroundings | None = None
+) -> list[dict[str, Any]]:
+    """Return the network policy of every identity, as if nothing had ever been isolated before; sorted by place."""
+    manifests = []
+    for identity in sorted(directory.identities(), key=lambda one: one.workload):
+        place = Ref("NetworkPolicy", identity.workload.namespace, naming.network_policy_name(identity.workload.name))
+        servers = [(server, tables[server.workload]) for server in directory.identities() if server.workload in tables]
+        snapshot = NetworkSnapshot(
+            ref=place,
+            namespace=None,
+            identity=identity,
+            table=tables.get(identity.workload),
+            observed=None,
+            record=place,
+            remembered=None,
+            directory=directory,
+            servers=tuple(servers) if identity.egress == "Isolated" else (),
+            surroundings=surroundings or Surroundings(),
+        )
+        manifest = wanted(snapshot, now)
+        if manifest is not None:
+            manifests.append(without_nulls(manifest))
+    return manifests
