@@ -4,9 +4,10 @@ A request is denied unless a row allows it; a Deny row that matches overrides ev
 trace and decide nothing. Credentials in a `Request` are verified already: a decision point never passes on what it did not check.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -18,6 +19,11 @@ Reason = Literal[
     "allowed", "no_identity", "no_grant", "denied_by_rule", "bad_token", "bad_key",
     "outside_hours", "missing_scope", "mtls_required", "malformed_request",
 ]  # fmt: skip
+
+# Some servers read `delete` as DELETE: a Deny for the one must not be passed with the other. Only what a rule can name is read.
+_METHOD = re.compile(r"[A-Z][A-Z-]*")
+# Behind it there is no wall clock east of Greenwich: Python's calendar ends with the year 9999.
+_LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
 
 # What is missing last is told: a caller who fixes that one thing gets through.
 _NEAREST: tuple[Reason, ...] = ("outside_hours", "missing_scope", "mtls_required", "bad_key", "bad_token", "no_grant")
@@ -79,10 +85,10 @@ class Verdict:
 
 def evaluate(table: Table, request: Request, now: datetime) -> Verdict:
     """Decide about a request."""
-    if request.method is None or request.path is None:
+    if request.method is None and request.path is None:
         return _connection(table, request, now)
-    parts = segments(request.path)
-    if parts is None:
+    parts = segments(request.path) if request.path is not None else None
+    if parts is None or not _METHOD.fullmatch(request.method or ""):
         return Verdict(False, "malformed_request")
     if request.client is None:
         return Verdict(False, "no_identity")
@@ -167,7 +173,7 @@ def is_open(window: Window, now: datetime) -> bool:
 
     A window across midnight belongs to the day on which it opens.
     """
-    local = now.astimezone(ZoneInfo(window.time_zone))
+    local = min(now, _LATEST).astimezone(ZoneInfo(window.time_zone))
     minute, today = local.hour * 60 + local.minute, local.weekday()
     if window.start < window.end:
         return today in window.days and window.start <= minute < window.end
