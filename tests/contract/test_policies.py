@@ -385,3 +385,30 @@ async def test_egress_opens_for_own_namespace_and_for_named_servers(server: Fake
         await rig.until(lambda: condition(server, "EgressAccepted")[0] == "True")
         server.delete("TrustPolicy", "orders", "shop")
         await rig.until(lambda: opened() == {53})
+
+
+async def test_no_leftover_goes_by_an_old_look_at_the_pods(server: FakeApi, tmp_path: Path) -> None:
+    """Several leftovers of one namespace look at its pods at the same time; none may decide by what was seen before."""
+    names = [f"workload-{number}" for number in range(8)]
+    async with running(server, tmp_path) as rig:
+        rig.domain()
+        for name in names:
+            rig.identity(name)
+        await rig.until(lambda: all(rig.is_ready(name) for name in names))
+        body = {"target": {"all": True}, "rules": [{"name": "one", "from": [{"anyWorkload": {}}], "to": HTTPS}]}
+        server.create(resource("TrustPolicy", "all", "shop", body))
+        await programmed(rig, "all")
+        for name in names:
+            metadata = {"name": name, "namespace": "shop", "labels": {naming.SERVICE_ACCOUNT: name}}
+            server.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata})
+        for name in names:
+            server.delete("ServiceIdentity", name, "shop")
+        await rig.until(lambda: all(naming.ORPHANED in _labels(server, name) for name in names), seconds=5)
+        await rig.idle()
+        left = {one["metadata"]["name"] for one in server.list("NetworkPolicy", "shop")}
+        assert left == {f"zt-{name}" for name in names}
+
+
+def _labels(server: FakeApi, name: str) -> dict[str, str]:
+    body = network_policy(server, f"zt-{name}") or {"metadata": {}}
+    return dict(body["metadata"].get("labels", {}))

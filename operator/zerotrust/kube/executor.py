@@ -42,7 +42,7 @@ class PlanExecutor:
 
     async def carry_out(self, key: Key, snapshot: Any, plan: Plan) -> None:
         """Make the plan true; Superseded when the cache has learnt better meanwhile."""
-        if [ref for ref in plan.refresh if await self.refresh(ref)]:
+        if [ref for ref in plan.refresh if await self.refresh(ref) or self._is_outdated(snapshot, ref)]:
             raise Superseded  # the plan was made without what was read just now
         for apply in plan.applies:
             await self._apply(key, apply)
@@ -65,6 +65,10 @@ class PlanExecutor:
         except NotFound:
             return self._cache.drop(ref, by=by) is not None
         return self._cache.put(self._observe(ref.kind, body), by) is not None
+
+    def _is_outdated(self, snapshot: Any, ref: Ref) -> bool:
+        """Tell whether another key has read news of the same surroundings since this snapshot was taken."""
+        return ref.kind == "Survey" and self._cache.get(ref) is not getattr(snapshot, "survey", None)
 
     async def _look_around(self, ref: Ref) -> bool:
         found, known = await read_survey(self._client, ref), self._cache.get(ref)
@@ -135,7 +139,7 @@ class PlanExecutor:
         try:
             answer = await self._client.patch(resource.meta.ref, body, "status")
         except (NotFound, Conflict) as error:
-            if await self.refresh(resource.meta.ref):
+            if await self.refresh(resource.meta.ref) or self._cache.get(resource.meta.ref) is None:
                 raise Superseded from error  # deleted, or deleted and made again, before the watch has told
             raise
         self._cache.put(self._observe(resource.meta.ref.kind, answer), key)
