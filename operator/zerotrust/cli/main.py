@@ -7,6 +7,7 @@ from typing import get_args
 import click
 
 from zerotrust import __version__
+from zerotrust.cli.explain import explain
 from zerotrust.cli.render import render
 from zerotrust.cli.verify import verify
 from zerotrust.common.errors import ZerotrustError
@@ -76,6 +77,7 @@ def controller(
     raise SystemExit(code)
 
 
+zerotrust.add_command(explain)
 zerotrust.add_command(render)
 zerotrust.add_command(verify)
 
