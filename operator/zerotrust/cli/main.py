@@ -8,6 +8,7 @@ import click
 
 from zerotrust import __version__
 from zerotrust.cli.explain import explain
+from zerotrust.cli.policy_tests import test
 from zerotrust.cli.render import render
 from zerotrust.cli.verify import verify
 from zerotrust.common.errors import ZerotrustError
@@ -79,6 +80,7 @@ def controller(
 
 zerotrust.add_command(explain)
 zerotrust.add_command(render)
+zerotrust.add_command(test)
 zerotrust.add_command(verify)
 
 
