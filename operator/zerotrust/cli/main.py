@@ -7,6 +7,7 @@ from typing import get_args
 import click
 
 from zerotrust import __version__
+from zerotrust.cli.diff import diff
 from zerotrust.cli.explain import explain
 from zerotrust.cli.policy_tests import test
 from zerotrust.cli.render import render
@@ -78,6 +79,7 @@ def controller(
     raise SystemExit(code)
 
 
+zerotrust.add_command(diff)
 zerotrust.add_command(explain)
 zerotrust.add_command(render)
 zerotrust.add_command(test)
