@@ -146,18 +146,17 @@ def random_rule(random: Random, directory: PlainDirectory, name: str) -> Body:
     effect = random.choice(("Allow", "Allow", "Allow", "Deny"))
     layer4 = _once_in(random, 3)
     peers = [_peer(random, directory, layer4=layer4, effect=effect) for _ in range(random.randint(1, 3))]
+    when = {} if layer4 or random.random() < 0.6 else _when(random, scopes=all(map(_has_principal, peers)))
+    asks_more = bool(when) or any(map(_has_principal, peers))
+    ports = [port for port in PORTS if port.protocol == "TCP" or not asks_more]
     rule: Body = {
         "name": name,
         "effect": effect,
         "from": peers,
-        "to": [_destination(random, layer4=layer4) for _ in range(random.randint(1, 2))],
+        "to": [_destination(random, random.choice(ports), layer4=layer4) for _ in range(random.randint(1, 2))],
+        **({"when": when} if when else {}),
     }
-    if layer4:
-        return rule
-    if random.random() < 0.4:
-        when = _when(random, scopes=all("user" in peer or "apiKey" in peer for peer in peers))
-        rule |= {"when": when} if when else {}
-    if effect == "Allow" and _once_in(random, 5):
+    if effect == "Allow" and not layer4 and _once_in(random, 5):
         rule["until"] = times.render(NOW + timedelta(hours=random.choice((-30, -1, 1, 30))))
     return rule
 
@@ -337,8 +336,11 @@ def _principal(random: Random) -> Body:
     return {"user": user | ({"claims": {"groups": _some(random, GROUPS)}} if _once_in(random, 2) else {})}
 
 
-def _destination(random: Random, *, layer4: bool) -> Body:
-    port = random.choice(PORTS)
+def _has_principal(peer: Body) -> bool:
+    return "user" in peer or "apiKey" in peer
+
+
+def _destination(random: Random, port: Port, *, layer4: bool) -> Body:
     destination: Body = {"port": port.number, "protocol": port.protocol}
     if not layer4 and port.protocol == "TCP":
         destination |= {"methods": _some(random, METHODS)} if random.random() < 0.4 else {}

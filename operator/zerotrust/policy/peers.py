@@ -1,9 +1,11 @@
 """The parts of a TrustPolicy's rules: who (`Target`, `Peer`), what (`Destination`) and when (`When`)."""
 
+from functools import cache
+from ipaddress import IPv6Address, ip_address
 from typing import Annotated, ClassVar, Literal
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from zerotrust.common.resource import AccountName, DnsLabel, OnlyTrue, Resource, Rule, count_of, exactly_one
@@ -28,8 +30,14 @@ Weekday = Literal["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
 ClockTime = Annotated[str, Field(max_length=5, pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 
 
+@cache
+def _time_zones() -> frozenset[str]:
+    """The names of the database, whose files Python would look through each time it is asked."""
+    return frozenset(available_timezones())
+
+
 def _known_time_zone(name: str) -> str:
-    if name not in available_timezones():
+    if name not in _time_zones():
         message = "is not in the IANA time zone database; write for example Europe/Berlin or UTC"
         raise PydanticCustomError("time_zone", "{message}", {"message": message})
     return name
@@ -78,6 +86,9 @@ class Workloads(Resource):
 class AnyWorkload(Resource):
     """Any ServiceIdentity of the cluster."""
 
+    # The API server forgets an empty `properties`, and what it stores should be what was applied.
+    model_config = ConfigDict(json_schema_extra=lambda schema: schema.pop("properties", None))
+
 
 class PodSelection(Resource):
     """Pods by label, whether they have an identity or not."""
@@ -103,10 +114,15 @@ class User(Resource):
     audiences: Annotated[list[Audience], Field(min_length=1, max_length=16)] = Field(
         description="The token must name one of these in `aud` (RFC 7519 §4.1.3)."
     )
-    claims: Annotated[
-        dict[ClaimName, Annotated[list[ClaimValue], Field(min_length=1, max_length=16)]],
-        Field(max_length=16),
-    ] = Field(default={}, description="Claims of the token, each with the values of which one must be there.")
+    claims: (
+        Annotated[
+            dict[ClaimName, Annotated[list[ClaimValue], Field(min_length=1, max_length=16)]],
+            Field(
+                min_length=1, max_length=16
+            ),  # the API server drops `groups:` without a value, and any token would do
+        ]
+        | None
+    ) = Field(default=None, description="Claims of the token, each with the values of which one must be there.")
 
 
 class ApiKeyReference(Resource):
@@ -124,6 +140,17 @@ class ApiKeyReference(Resource):
             lambda self: count_of(self.name, self.scopes) == 1,
         ),
     )
+
+
+def _is_address_range(text: str) -> bool:
+    """Like Kubernetes' isCIDR: no IPv4 address in IPv6 clothes, and no zeros before the length."""
+    address, _, length = text.partition("/")
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    mapped = isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None
+    return not mapped and length == str(int(length)) and int(length) <= parsed.max_prefixlen
 
 
 class Peer(Resource):
@@ -152,6 +179,11 @@ class Peer(Resource):
             "!(has(self.pods) || has(self.cidr)) || !(has(self.user) || has(self.apiKey))",
             "user and apiKey need workload, workloads or anyWorkload: pods and cidr are known at layer 4 only",
             lambda self: not self.is_layer4_only or not self.has_principal,
+        ),
+        Rule(
+            "!has(self.cidr) || isCIDR(self.cidr)",
+            "cidr must be an address range, for example 10.20.0.0/16 or 2001:db8::/32",
+            lambda self: self.cidr is None or _is_address_range(self.cidr),
         ),
     )
 

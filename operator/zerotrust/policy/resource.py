@@ -70,6 +70,15 @@ class PolicyRule(Resource):
                 self.when is None or self.when.scopes is None or all(peer.has_principal for peer in self.from_)
             ),
         ),
+        Rule(
+            "!(has(self.when) || self.from.exists(p, has(p.user) || has(p.apiKey))) ||"
+            " self.to.all(d, !has(d.protocol) || d.protocol == 'TCP')",
+            "user, apiKey and when belong to protocol TCP: nobody decides about single requests of UDP and SCTP",
+            lambda self: (
+                (self.when is None and not any(peer.has_principal for peer in self.from_))
+                or all(one.protocol == "TCP" for one in self.to)
+            ),
+        ),
     )
 
     @property

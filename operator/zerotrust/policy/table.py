@@ -344,7 +344,7 @@ def _listed(destination: Destination, field: Literal["methods", "paths"]) -> tup
 
 def _principal(peer: Peer) -> Principal | None:
     if peer.user is not None:
-        claims = tuple((name, tuple(sorted(set(values)))) for name, values in sorted(peer.user.claims.items()))
+        claims = tuple((name, tuple(sorted(set(values)))) for name, values in sorted((peer.user.claims or {}).items()))
         return UserPrincipal(peer.user.provider, tuple(sorted(set(peer.user.audiences))), claims)
     if peer.api_key is not None:
         return KeyPrincipal(peer.api_key.name or "", tuple(sorted(set(peer.api_key.scopes or ()))))
