@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from zerotrust.cli.policies import Intent
-from zerotrust.cli.rows import conditions_of, port_of, requests_of
+from zerotrust.cli.rows import client_of, conditions_of, port_of, requests_of
 from zerotrust.policy import network
 from zerotrust.policy.directory import Identity, Workload
 from zerotrust.policy.table import ANY_WORKLOAD, Row, Table, Window
@@ -38,7 +38,7 @@ class Edge:
 
     def __str__(self) -> str:
         row = self.row
-        parts = [row.effect.lower(), str(row.client), "->", f"{self.server}:{port_of(row)}", requests_of(row)]
+        parts = [row.effect.lower(), client_of(row.client), "->", f"{self.server}:{port_of(row)}", requests_of(row)]
         conditions = f"[{'; '.join(self.conditions)}]" if self.conditions else ""
         return " ".join(part for part in (*parts, conditions) if part)
 
@@ -134,7 +134,7 @@ def edges(intent: Intent) -> set[Edge]:
 def _of(intent: Intent, server: Identity, table: Table) -> Iterator[Edge]:
     for row in table.rows:
         if not row.observe:
-            refused = row.effect == "Allow" and _refuses(intent, row, server)
+            refused = is_refused(intent, row, server)
             bare = replace(row, policy="", rule="")
             for method in row.methods or (None,):
                 for path in row.paths or (None,):
@@ -146,7 +146,10 @@ def _only(value: str | None) -> tuple[str, ...] | None:
     return None if value is None else (value,)
 
 
-def _refuses(intent: Intent, row: Row, server: Identity) -> bool:
+def is_refused(intent: Intent, row: Row, server: Identity) -> bool:
+    """Tell whether nothing comes of an Allow, because the client's isolated egress does not let it out."""
+    if row.effect == "Deny":
+        return False
     client = intent.book.identity(row.client.workload) if row.client.workload is not None else None
     return (
         client is not None

@@ -10,7 +10,7 @@ import click
 
 from zerotrust.cli.policies import EXIT_PROBLEM, Intent, Moment, load, now, report, say, source_options
 from zerotrust.cli.reach import Gate, gates
-from zerotrust.cli.rows import conditions_of, port_of, requests_of
+from zerotrust.cli.rows import client_of, conditions_of, port_of, requests_of
 from zerotrust.cli.svid_files import read_input
 from zerotrust.common import times
 from zerotrust.common.errors import SpecError
@@ -257,7 +257,7 @@ def _text(answer: Explanation) -> str:
         mark = "=>" if number == answer.deciding else ""
         effect = f"{row.effect} (Observe)" if row.observe else row.effect
         what = "; ".join(part for part in (requests_of(row) or "every request", *conditions_of(row)))
-        cells.append((mark, outcome, effect, row.policy, row.rule, str(row.client), port_of(row), what))
+        cells.append((mark, outcome, effect, row.policy, row.rule, client_of(row.client), port_of(row), what))
     lines += _columns(cells)
     lines += ["", "LAYERS"]
     said = [

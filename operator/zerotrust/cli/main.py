@@ -9,6 +9,7 @@ import click
 from zerotrust import __version__
 from zerotrust.cli.diff import diff
 from zerotrust.cli.explain import explain
+from zerotrust.cli.graph import graph
 from zerotrust.cli.policy_tests import test
 from zerotrust.cli.render import render
 from zerotrust.cli.verify import verify
@@ -81,6 +82,7 @@ def controller(
 
 zerotrust.add_command(diff)
 zerotrust.add_command(explain)
+zerotrust.add_command(graph)
 zerotrust.add_command(render)
 zerotrust.add_command(test)
 zerotrust.add_command(verify)
