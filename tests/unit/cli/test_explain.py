@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ from click.testing import CliRunner, Result
 
 from zerotrust.cli.main import zerotrust
 from zerotrust.cli.manifests import UnreadableManifest, documents, read
+from zerotrust.cli.policies import Intent
+from zerotrust.cli.reach import gates
 from zerotrust.kube import client
 from zerotrust.kube.errors import Forbidden
 from zerotrust.kube.resources import ResourceType
+from zerotrust.policy.network import PortOf, admits
 
 ROOT = Path(__file__).resolve().parents[3]
 GOLDEN = Path(__file__).parent / "golden"
@@ -168,6 +172,18 @@ def test_what_each_layer_says() -> None:
     assert opinions(by_both) == {"NetworkPolicy": "deny", "OPA": "deny", "Gatekeeper": "none"}
     connection = ask("web/frontend", "shop/orders", "-o", "json")
     assert opinions(connection) == {"NetworkPolicy": "allow", "OPA": "none", "Gatekeeper": "none"}
+
+
+@pytest.mark.parametrize("port", [PortOf(number, "TCP") for number in (8443, 8081, 9090, 1)])
+def test_the_server_s_side_agrees_with_the_table_s_shadow(port: PortOf) -> None:
+    at = datetime(2026, 11, 23, 12, tzinfo=UTC)
+    intent = Intent(read([SHOP], "default"), "zerotrust-system")
+    for server, table in intent.tables():
+        for one in intent.identities:
+            labels = {"zerotrust.dev/service-account": one.workload.name}
+            place = intent.namespace_labels(one.workload.namespace)
+            _, entrance = gates(intent, one.workload, one, server, port, at)
+            assert entrance.open == admits(table, intent.book, place, labels, port, at), (one.workload, server.workload)
 
 
 def test_an_isolated_client_must_name_whom_it_calls() -> None:
