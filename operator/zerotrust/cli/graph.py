@@ -11,6 +11,7 @@ from zerotrust.cli.policies import EXIT_PROBLEM, Intent, load, printable, report
 from zerotrust.cli.rows import client_of, conditions_of, port_of, requests_of
 from zerotrust.policy.table import Client, Row
 
+MAX_ARROWS = 1000  # of an SVG: more take minutes, and nobody sees anything in them
 Kind = Literal["allow", "deny", "refused"]
 KINDS: dict[Kind, str] = {"allow": "may call", "deny": "must not call", "refused": "its own egress is closed"}
 
@@ -174,6 +175,12 @@ def graph(context: click.Context, /, output: str, **source: Any) -> None:
     drawn = picture(intent)
     if not drawn.nodes:
         say("Error: there is no ServiceIdentity to draw", err=True)
+        context.exit(EXIT_PROBLEM)
+    if output == "svg" and len(drawn.links) > MAX_ARROWS:
+        text = (
+            f"{len(drawn.links)} arrows are too many for a picture; write -o dot, or give the files of fewer workloads"
+        )
+        say(f"Error: {text}", err=True)
         context.exit(EXIT_PROBLEM)
     click.echo(FORMATS[output](drawn), nl=False)
     context.exit(EXIT_PROBLEM if report(intent.problems) else 0)

@@ -246,7 +246,9 @@ def load(
     try:
         if files:
             return Intent(read(files, default_namespace), namespace)
-        return Intent(asyncio.run(_read_cluster(kubeconfig, kube_context)), namespace, live=True)
+        found = asyncio.run(_read_cluster(kubeconfig, kube_context))
+        say("Note: each policy is judged by its spec, as if that were accepted", err=True)
+        return Intent(found, namespace, live=True)
     except (ZerotrustError, OSError) as error:
         say(f"Error: {error}", err=True)
         raise SystemExit(EXIT_PROBLEM) from None

@@ -179,6 +179,14 @@ def test_nothing_to_draw() -> None:
     assert (result.exit_code, result.stdout, result.stderr) == (2, "", "Error: there is no ServiceIdentity to draw\n")
 
 
+def test_more_arrows_than_anybody_can_look_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zerotrust.cli.graph.MAX_ARROWS", 17)
+    result = graph("-f", SHOP, "-o", "svg")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Error: 18 arrows are too many for a picture; write -o dot")
+    assert graph("-f", SHOP, "-o", "dot").exit_code == 0
+
+
 def test_an_unknown_format() -> None:
     assert graph("-f", SHOP, "-o", "png").exit_code == 2
 
