@@ -6,7 +6,6 @@ Machines are shared and noisy, so the result is a ratio of interleaved pairs; AP
 import argparse
 import asyncio
 import statistics
-import sys
 import tempfile
 from collections import Counter
 from functools import partial
@@ -19,6 +18,7 @@ from hack.bench.cluster import (
     ensure,
     identity,
     namespace,
+    say,
     service_account,
     spread,
     writes,
@@ -166,11 +166,6 @@ class Bench:
                 good += conditions["Ready"] == "True" and body["status"]["revision"] == revision
         if good != self.count:
             raise RuntimeError(f"only {good} of {self.count} identities are Ready with revision {revision}")
-
-
-def say(text: str) -> None:
-    """Progress, on standard error."""
-    print(f"bench: {text}", file=sys.stderr, flush=True)
 
 
 def per_identity(before: Counter[tuple[str, str]], after: Counter[tuple[str, str]], count: int) -> str:

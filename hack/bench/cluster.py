@@ -29,6 +29,11 @@ _LINE = re.compile(r"apiserver_request_total\{(?P<labels>[^}]*)\} (?P<value>[0-9
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
 
+def say(text: str) -> None:
+    """Progress, on standard error."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
 async def spread(work: list[Callable[[], Coroutine[Any, Any, Any]]], concurrency: int = CONCURRENCY) -> float:
     """Run all of it with bounded concurrency and return the seconds it took."""
     waiting = iter(work)

@@ -116,6 +116,7 @@ async def test_a_restart_with_policies_writes_nothing(server: FakeApi, tmp_path:
         await programmed(rig)
         await rig.until(lambda: condition(server, "Accepted", "broken")[1] == "Unresolved")
         await rig.until(lambda: server.get("ConfigMap", "shop.isolation", OPERATOR_NAMESPACE))
+        await rig.until(lambda: "ingress and egress" in str(server.get("ServiceIdentity", "orders", "shop")))
         await rig.idle()
     server.reset_counts()
     async with running(server, tmp_path) as rig:

@@ -239,7 +239,7 @@ def anchors(markdown: str) -> set[str]:
 def test_every_reason_is_explained() -> None:
     """A reason is what a user searches for: each that the code can put into a condition or an event is in the guide."""
     guide = (ROOT / "docs" / "guides" / "troubleshooting.md").read_text()
-    words = {word for module in modules("trustdomain", "identity") for word in reasons(module.tree)}
+    words = {word for module in modules("trustdomain", "identity", "policy") for word in reasons(module.tree)}
     assert {"Issued", "AuthorityMissing", "NotImplementedYet", "NearExpiry"} <= words
     assert not [word for word in sorted(words) if f"`{word}`" not in guide]
 

@@ -21,9 +21,8 @@ from zerotrust.engine.cache import Cache
 from zerotrust.engine.clock import SystemClock
 from zerotrust.engine.isolation import NamespaceIsolation
 from zerotrust.engine.policies import NetworkPolicyController, place_of
-from zerotrust.engine.policybook import BY_ACCOUNT, PolicyBook
+from zerotrust.engine.policybook import PolicyBook
 from zerotrust.engine.trustdomains import TrustDomains, named_trust_domain
-from zerotrust.identity.snapshot import service_account
 from zerotrust.kube.observe import Observer
 from zerotrust.policy import acceptance, isolation, network
 from zerotrust.policy.directory import Identity, Workload
@@ -61,8 +60,6 @@ class Intent:
         self._origins: dict[Ref, str] = {}
         self._observe = Observer(operator_namespace, KeyRing())
         domains = TrustDomains(self._cache, operator_namespace)
-        # In the controller the identities' own controller keeps this index.
-        self._cache.index(BY_ACCOUNT, "ServiceIdentity", lambda one: [(one.meta.namespace, service_account(one))])
         self.book = PolicyBook(self._cache, domains, SystemClock())
         self._isolation = NamespaceIsolation(self._cache, domains)
         self._networks = NetworkPolicyController(self._cache, self.book, domains, self._isolation, SystemClock())

@@ -100,11 +100,12 @@ class NetworkPolicy:
 
 @dataclass(frozen=True, slots=True)
 class ControllerRevision:
-    """A ControllerRevision with its data."""
+    """A ControllerRevision with its data, and with what was read of it."""
 
     meta: Meta
     revision: int
     data: Mapping[str, Any]
+    reading: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +148,10 @@ def network_policy(body: Mapping[str, Any]) -> NetworkPolicy:
     return NetworkPolicy(meta_of("NetworkPolicy", body), body.get("spec") or {})
 
 
-def controller_revision(body: Mapping[str, Any]) -> ControllerRevision:
+def controller_revision(body: Mapping[str, Any], reading: Any = None) -> ControllerRevision:
     """Keep a ControllerRevision's metadata, number and data."""
-    return ControllerRevision(meta_of("ControllerRevision", body), body.get("revision") or 0, body.get("data") or {})
+    meta = meta_of("ControllerRevision", body)
+    return ControllerRevision(meta, body.get("revision") or 0, body.get("data") or {}, reading)
 
 
 def endpoint_slice(body: Mapping[str, Any]) -> EndpointSlice:

@@ -1,10 +1,11 @@
 """The controller for ServiceIdentities: from the cache to pure decisions."""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from zerotrust.common import naming
 from zerotrust.common.naming import Ref
+from zerotrust.common.observed import NetworkPolicy
 from zerotrust.common.plan import Plan
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.controller import Failure, Touched
@@ -17,6 +18,7 @@ from zerotrust.pki.secret import ObservedSecret
 from zerotrust.trustdomain.authority import Entropy, Signer
 
 BY_SECRET = "identities-by-secret"  # noqa: S105 - a name of an index
+ISOLATION = timedelta(seconds=5)  # so that a wave of policies is not also a wave of statuses at the same time
 SVIDS = "svid-secrets-by-identity"
 
 
@@ -44,6 +46,10 @@ class IdentityController:
                 if change.old is None or change.new is None:
                     found = self._cache.find(BY_ACCOUNT, (change.ref.namespace, change.ref.name))
                     yield from (Touched(one.meta.ref) for one in found)
+            case "NetworkPolicy" if change.ref.name.startswith(naming.NETWORK_POLICY_PREFIX):
+                if _closed(change.old) != _closed(change.new):
+                    name = change.ref.name.removeprefix(naming.NETWORK_POLICY_PREFIX)
+                    yield Touched(Ref("ServiceIdentity", change.ref.namespace, name), ISOLATION)
             case "TrustDomain":
                 if not same_generation(change):
                     yield from self._of_domain(change.ref.name)
@@ -105,6 +111,9 @@ class IdentityController:
                 if one.meta.name != secret and any(owner.get("uid") == identity.meta.uid for owner in one.meta.owners)
             ),
             elder=self._elder(identity, BY_ACCOUNT, account),
+            isolated=_closed(
+                self._cache.get(Ref("NetworkPolicy", ref.namespace, naming.network_policy_name(ref.name)))
+            ),
             secret_elder=self._elder(identity, BY_SECRET, secret),
         )
 
@@ -143,3 +152,10 @@ class IdentityController:
 def _identity_of(secret: ObservedSecret) -> list[tuple[str, str]]:
     name = secret.meta.labels.get(naming.IDENTITY)
     return [(secret.meta.namespace, name)] if name else []
+
+
+def _closed(policy: NetworkPolicy | None) -> tuple[str, ...]:
+    """The directions that an identity's network policy closes; one of somebody else does not count."""
+    if policy is None or policy.meta.labels.get(naming.COMPONENT) != naming.COMPONENT_NETWORK_POLICY:
+        return ()
+    return tuple(policy.spec.get("policyTypes") or ())

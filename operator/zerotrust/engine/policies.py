@@ -123,8 +123,8 @@ class NetworkPolicyController:
         return Plan()
 
     def priority(self, ref: Ref) -> float:  # noqa: ARG002 - who may talk to whom is more urgent than a renewal
-        """After authorities, before leaves."""
-        return -0.5
+        """After authorities, and before the next policy: what is accepted is written before more is."""
+        return -0.75
 
     def programming(self, identity: Identity) -> tuple[Programming, NetworkSnapshot]:
         """How far an identity's network policy is: the object in the cluster against what it should be."""
@@ -252,9 +252,9 @@ class TrustPolicyController:
         """Tell in the conditions that writing does not succeed."""
         return reconcile.failed(snapshot, failure.message, now)
 
-    def priority(self, ref: Ref) -> float:  # noqa: ARG002 - before the network policies that follow from it
-        """After authorities, before leaves."""
-        return -0.75
+    def priority(self, ref: Ref) -> float:  # noqa: ARG002 - who may talk to whom is more urgent than a renewal
+        """After the network policies of those that are accepted, before leaves."""
+        return -0.5
 
 
 @dataclass(frozen=True)

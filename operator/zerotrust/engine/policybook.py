@@ -21,7 +21,7 @@ from zerotrust.policy import acceptance, table
 from zerotrust.policy.acceptance import Accepted
 from zerotrust.policy.directory import Identity, Workload, default_selector
 from zerotrust.policy.podset import selector_of
-from zerotrust.policy.reading import Policy, Reading, read
+from zerotrust.policy.reading import Policy, Reading
 from zerotrust.policy.resource import TrustPolicySpec
 from zerotrust.policy.table import Contribution, Table
 
@@ -52,6 +52,7 @@ class PolicyBook:
         self.operator_namespace = domains.operator_namespace
         self._identities: dict[Workload, tuple[ObservedIdentity, Domain | None, Identity]] = {}
         self._tables: dict[Workload, Table] = {}
+        cache.index(BY_ACCOUNT, "ServiceIdentity", lambda one: [(one.meta.namespace, service_account(one))])
         cache.index(BY_TARGET, "TrustPolicy", lambda one: _target_keys(_version(one)))
         cache.index(BY_CLIENT, "TrustPolicy", lambda one: _client_keys(_version(one)))
         cache.index(POLICIES, "TrustPolicy", lambda one: [one.meta.namespace])
@@ -306,8 +307,7 @@ def _version(policy: Policy) -> Version | None:
 
 
 def _kept_version(revision: ControllerRevision) -> Version | None:
-    body = revision.data.get("spec")
-    spec = read(body).spec if isinstance(body, dict) else None
+    spec = revision.reading.spec
     namespace = revision.meta.annotations.get(naming.POLICY, "").partition("/")[0]
     return (namespace, spec) if spec is not None and namespace else None
 

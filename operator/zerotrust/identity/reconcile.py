@@ -154,7 +154,14 @@ def _issue(snapshot: IdentitySnapshot, evidence: Evidence, reason: Reason, signe
     )
     due = renewal.schedule(snapshot.resource.meta.uid, revision, facts, wanted.renew_before)
     standing = Standing(
-        wanted.spiffe_id, facts, due, revision, issuer.id, None, cut_short=not_after == issuer.not_after
+        wanted.spiffe_id,
+        facts,
+        due,
+        revision,
+        issuer.id,
+        None,
+        cut_short=not_after == issuer.not_after,
+        isolated=snapshot.isolated,
     )
     status = status_of(snapshot.resource, standing, secret_name(snapshot.resource), evidence.now)
     issued = Event(
@@ -265,6 +272,7 @@ def _keep(snapshot: IdentitySnapshot, evidence: Evidence, blocked: Reason | None
         cut_short=certificate is not None
         and evidence.issuer is not None
         and certificate.not_after == evidence.issuer.not_after,
+        isolated=snapshot.isolated,
     )
     status = status_of(snapshot.resource, standing, secret_name(snapshot.resource), now)
     moments = [evidence.issuer.certificate.not_valid_before_utc] if evidence.issuer is not None else []
@@ -290,7 +298,7 @@ def _authority_id(snapshot: IdentitySnapshot, certificate: secrets.CertificateFa
 
 
 def _refusal(snapshot: IdentitySnapshot, refused: Reason, now: datetime) -> Plan:
-    standing = Standing(None, None, None, 0, None, refused, unusable=refused)
+    standing = Standing(None, None, None, 0, None, refused, unusable=refused, isolated=snapshot.isolated)
     status = status_of(snapshot.resource, standing, secret_name(snapshot.resource), now)
     foreign = refused.word == "SecretConflict" and snapshot.secret is not None
     ref = Ref("Secret", snapshot.resource.meta.namespace, secret_name(snapshot.resource))

@@ -28,7 +28,8 @@ class IdentitySnapshot:
     """Everything a decision about one ServiceIdentity depends on.
 
     `elder` is the older identity for the same ServiceAccount, `secret_elder` the older one that claims the same Secret.
-    `stale_secrets` are Secrets of this identity under other names, from before `secret.name` was changed.
+    `stale_secrets` are Secrets of this identity under other names, from before `secret.name` was changed. `isolated` are the
+    directions that its network policy closes.
     """
 
     resource: CustomResource[ServiceIdentitySpec]
@@ -39,6 +40,7 @@ class IdentitySnapshot:
     stale_secrets: tuple[ObservedSecret, ...] = ()
     elder: str | None = None
     secret_elder: str | None = None
+    isolated: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

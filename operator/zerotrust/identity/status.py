@@ -20,7 +20,10 @@ STALLED = ("InvalidSpec", "DuplicateIdentity", "NamespaceNotAllowed", "SecretCon
 
 @dataclass(frozen=True)
 class Standing:
-    """Where an identity stands: what it has, why it does not get more (`blocked`), why what it has is no use (`unusable`)."""
+    """Where an identity stands: what it has, why it does not get more (`blocked`), why what it has is no use (`unusable`).
+
+    `isolated` are the directions that its network policy closes.
+    """
 
     spiffe_id: SpiffeID | None
     certificate: CertificateFacts | None
@@ -30,6 +33,7 @@ class Standing:
     blocked: Reason | None
     unusable: Reason | None = None
     cut_short: bool = False
+    isolated: tuple[str, ...] = ()
 
 
 def status_of(
@@ -64,7 +68,7 @@ def _conditions(resource: CustomResource[ServiceIdentitySpec], standing: Standin
         _overdue(standing, now),
         _secret_conflict(standing),
         unknown("PodsMatch", "NotImplementedYet", "pods are not compared in this version"),
-        unknown("Isolated", "NotImplementedYet", "NetworkPolicies are not made in this version"),
+        _isolated(standing),
     ]
     reason = standing.unusable
     if reason is not None and standing.blocked is not None and standing.blocked.word in STALLED:
@@ -112,14 +116,17 @@ def _secret_conflict(standing: Standing) -> Condition:
     return false("SecretConflict", "NoConflict")
 
 
+def _isolated(standing: Standing) -> Condition:
+    if not standing.isolated:
+        return false("Isolated", "Open", "no TrustPolicy isolates it")
+    return true("Isolated", "NetworkPolicy", f"its NetworkPolicy closes {' and '.join(standing.isolated).lower()}")
+
+
 def _fields_without_effect(resource: CustomResource[ServiceIdentitySpec]) -> list[str]:
     spec = resource.spec
     if isinstance(spec, SpecError):
         return []
     used = (
-        ("spec.selector", spec.selector is not None),
-        ("spec.enforcement", spec.enforcement is not None),
-        ("spec.egress", spec.egress is not None),
         ("spec.revocation", spec.revocation is not None),
         ("spec.secret.formats", bool(spec.secret.formats)),
     )

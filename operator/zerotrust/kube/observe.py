@@ -28,7 +28,7 @@ class Observer:
             "ConfigMap": observed.config_map,
             "Namespace": lambda body: observed.plain("Namespace", body),
             "ServiceAccount": lambda body: observed.plain("ServiceAccount", body),
-            "ControllerRevision": observed.controller_revision,
+            "ControllerRevision": reading.observe_revision,
             "EndpointSlice": observed.endpoint_slice,
             "NetworkPolicy": observed.network_policy,
             "TrustPolicy": reading.observe,

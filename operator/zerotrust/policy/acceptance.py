@@ -4,12 +4,9 @@ The memory is a ControllerRevision in the operator's namespace, named by the pol
 process and every restart finds the same one.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from zerotrust.common import naming
 from zerotrust.common.observed import ControllerRevision
@@ -17,8 +14,8 @@ from zerotrust.common.plan import Apply, Delete
 from zerotrust.policy import table as tables
 from zerotrust.policy.directory import Directory, Identity, Workload
 from zerotrust.policy.evaluate import Key, Request, Token, Verdict, evaluate
-from zerotrust.policy.reading import Policy, Reading, read
-from zerotrust.policy.resource import PolicyTest, SampleRequest, TrustPolicySpec
+from zerotrust.policy.reading import Policy, Reading, document_of
+from zerotrust.policy.resource import LAYERS, PolicyTest, SampleRequest, TrustPolicySpec
 from zerotrust.policy.table import Contribution, Row, Table
 
 HISTORY = 3
@@ -39,25 +36,10 @@ class Accepted:
 def newest(revisions: Iterable[ControllerRevision]) -> Accepted | None:
     """Return the newest version that can be read, or None."""
     for one in sorted(revisions, key=lambda revision: revision.revision, reverse=True):
-        body = one.data.get("spec")
-        reading = read(body) if isinstance(body, dict) else Reading(None)
+        reading: Reading = one.reading
         if reading.spec is not None and reading.problem is None:
-            return Accepted(one.revision, reading.spec, digest(reading.spec))
+            return Accepted(one.revision, reading.spec, reading.digest)
     return None
-
-
-def digest(spec: TrustPolicySpec) -> str:
-    """Return a short hash of what a spec says, whatever the order of its keys."""
-    return hashlib.sha256(_canonical(spec)).hexdigest()[:12]
-
-
-def _document(spec: TrustPolicySpec) -> dict[str, Any]:
-    document: dict[str, Any] = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return document
-
-
-def _canonical(spec: TrustPolicySpec) -> bytes:
-    return json.dumps(_document(spec), sort_keys=True, separators=(",", ":")).encode()
 
 
 def remember(policy: Policy, spec: TrustPolicySpec, number: int, namespace: str) -> Apply:
@@ -77,7 +59,7 @@ def remember(policy: Policy, spec: TrustPolicySpec, number: int, namespace: str)
                 "annotations": {naming.POLICY: f"{policy.meta.namespace}/{policy.meta.name}"},
             },
             "revision": number,
-            "data": {"spec": _document(spec)},
+            "data": {"spec": document_of(spec)},
         }
     )
 
@@ -107,9 +89,14 @@ def rows_in_force(
     if stated is None:
         return None
     rows = tables.withheld(new, old)
-    if before is not None and before.mode == "Enforce" and stated.mode == "Observe":
-        stated = before  # not accepted: it goes on enforcing
+    if before is not None and before.mode == "Enforce":  # not accepted: what enforced goes on enforcing
+        stated = before if stated.mode == "Observe" else _with_layers_of(before, stated)
     return stated, rows
+
+
+def _with_layers_of(before: TrustPolicySpec, spec: TrustPolicySpec) -> TrustPolicySpec:
+    layers = [layer for layer in LAYERS if layer in before.layers or layer in spec.layers]
+    return spec.model_copy(update={"layers": layers})
 
 
 def is_accepted(policy: Policy, accepted: Accepted | None) -> bool:
@@ -119,7 +106,7 @@ def is_accepted(policy: Policy, accepted: Accepted | None) -> bool:
         accepted is not None
         and reading.spec is not None
         and reading.problem is None
-        and accepted.digest == digest(reading.spec)
+        and accepted.digest == reading.digest
     )
 
 

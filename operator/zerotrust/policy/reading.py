@@ -1,13 +1,14 @@
 """Reading a TrustPolicy of which parts may be unusable: what can be read still withdraws and denies."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 from zerotrust.common.errors import SpecError
-from zerotrust.common.observed import Own, own
+from zerotrust.common.observed import ControllerRevision, Own, controller_revision, own
 from zerotrust.common.resource import Resource, parse
 from zerotrust.policy.peers import Target
 from zerotrust.policy.resource import LAYERS, PolicyRule, TrustPolicySpec
@@ -24,12 +25,29 @@ class Reading:
     spec: TrustPolicySpec | None
     problem: SpecError | None = None
 
+    @cached_property
+    def digest(self) -> str:
+        """A short hash of what the spec says, whatever the order of its keys; empty when there is none."""
+        return digest(self.spec) if self.spec is not None else ""
+
 
 Policy = Own[Reading]
 
 
-def read(body: Mapping[str, Any]) -> Reading:
-    """Read a spec as the API server has it."""
+def digest(spec: TrustPolicySpec) -> str:
+    """Return a short hash of what a spec says, whatever the order of its keys."""
+    canonical = json.dumps(document_of(spec), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+def document_of(spec: TrustPolicySpec) -> dict[str, Any]:
+    """The spec as users write it, with every default in it."""
+    document: dict[str, Any] = spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return document
+
+
+def read(body: Any) -> Reading:
+    """Read a spec as the API server has it; what else a file may hold in its place is told and never raised."""
     return _read(json.dumps(body, sort_keys=True))
 
 
@@ -40,12 +58,13 @@ def _read(text: str) -> Reading:
         return Reading(parse(TrustPolicySpec, body, "spec"))
     except SpecError as error:
         problem = SpecError(error.path, error.message, error.reason)
-    target = _part(Target, body.get("target"))
+    target = _part(Target, body.get("target")) if isinstance(body, Mapping) else None
     if target is None:
         return Reading(None, problem)
     rules = body.get("rules")
     readable = [_part(PolicyRule, rule) for rule in rules] if isinstance(rules, list) else []
-    layers = [layer for layer in LAYERS if layer in (body.get("layers") or LAYERS)]
+    named = body.get("layers")
+    layers = [layer for layer in LAYERS if not isinstance(named, list) or layer in named]
     # Without its own checks: a rule name given twice, say, is a reason to refuse the change and not to forget what it denies.
     spec = TrustPolicySpec.model_construct(
         target=target,
@@ -68,3 +87,9 @@ def _part(model: type[Resource], body: Any) -> Any:
 def observe(body: Mapping[str, Any]) -> Policy:
     """Reduce a TrustPolicy to what decisions need."""
     return own("TrustPolicy", read(body.get("spec") or {}), body)
+
+
+def observe_revision(body: Mapping[str, Any]) -> ControllerRevision:
+    """Reduce a ControllerRevision to the version of a policy that it keeps, which is read once here."""
+    spec = (body.get("data") or {}).get("spec")
+    return controller_revision(body, read(spec) if isinstance(spec, dict) else Reading(None))

@@ -16,7 +16,7 @@ from zerotrust.policy.reading import Policy
 from zerotrust.policy.resource import TrustPolicySpec
 from zerotrust.policy.survey import Survey, survey_ref
 
-SETTLING = timedelta(seconds=3)  # for so long after a change, writing network policies is no news worth a status
+SETTLING = timedelta(seconds=10)  # for so long after a change, writing network policies is no news worth a status
 REFRESH = timedelta(seconds=30)
 MAX_NAMED = 3
 
@@ -281,7 +281,7 @@ def _shadowed(snapshot: PolicySnapshot) -> Condition:
 
 
 def _transitions(observed: Sequence[Mapping[str, Any]], conditions: Sequence[Condition]) -> tuple[Event, ...]:
-    """Warn once about each condition that turned bad, and tell once that the policy became Ready."""
+    """Warn once about each condition that turned bad, and tell once that Ready came back."""
     bad = {("Accepted", "False"), ("Shadowed", "True"), ("EgressAccepted", "False"), ("NetworkProgrammed", "False")}
     events = []
     for condition in conditions:
@@ -290,7 +290,7 @@ def _transitions(observed: Sequence[Mapping[str, Any]], conditions: Sequence[Con
             continue
         if (condition.type, condition.status) in bad and condition.reason != "Programming":
             events.append(Event("Warning", condition.reason, condition.message))
-        elif (condition.type, condition.status) == ("Ready", "True"):
+        elif (condition.type, condition.status) == ("Ready", "True") and before.get("status") == "False":
             events.append(Event("Normal", "Programmed", condition.message))
     return tuple(events)
 

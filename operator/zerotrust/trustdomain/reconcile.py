@@ -366,9 +366,6 @@ def _not_implemented(snapshot: TrustDomainSnapshot, record: Record | None) -> li
     fields = [
         name
         for name, used in (
-            ("spec.identities.enforcement", spec.identities.enforcement == "Observe"),
-            ("spec.identities.egress", spec.identities.egress == "Isolated"),
-            ("spec.isolation", spec.isolation.mode != "None"),
             ("spec.identityProviders", bool(spec.identity_providers)),
             (
                 "spec.certificateAuthority.rotation",

@@ -27,7 +27,7 @@ LIMITS = {
     "string": {"format", "pattern", "minLength", "maxLength"},
     "integer": {"minimum", "maximum"},
     "array": {"items", "minItems", "maxItems", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"},
-    "object": {"properties", "required", "additionalProperties", "maxProperties"},
+    "object": {"properties", "required", "additionalProperties", "minProperties", "maxProperties"},
 }
 EVERYWHERE = {"type", "description", "default", "enum", "x-kubernetes-validations"}
 

@@ -133,7 +133,7 @@ def test_a_good_identity_is_ready_and_nothing_else_is_wrong() -> None:
         "RenewalOverdue": ("False", "OnTime"),
         "SecretConflict": ("False", "NoConflict"),
         "PodsMatch": ("Unknown", "NotImplementedYet"),
-        "Isolated": ("Unknown", "NotImplementedYet"),
+        "Isolated": ("False", "Open"),
     }
     assert message(decide()) == "valid until 2026-11-23T12:00:00Z"
 
@@ -205,9 +205,6 @@ def test_a_quiet_look_tells_nothing() -> None:
 @pytest.mark.parametrize(
     ("name", "spec"),
     [
-        ("spec.selector", {"selector": {"matchLabels": {"app": "orders"}}}),
-        ("spec.enforcement", {"enforcement": "Observe"}),
-        ("spec.egress", {"egress": {"mode": "Isolated"}}),
         ("spec.revocation", {"revocation": {"before": "2026-11-01T00:00:00Z"}}),
         ("spec.secret.formats", {"secret": {"formats": ["PKCS12"]}}),
     ],
@@ -220,14 +217,14 @@ def test_a_field_without_effect_is_named(name: str, spec: dict[str, Any]) -> Non
 
 
 def test_a_field_without_effect_is_told_once() -> None:
-    identity = an_identity(enforcement="Observe")
+    identity = an_identity(secret={"formats": ["PKCS12"]})
     first = decide(identity=identity, secret=an_issued_secret())
     assert events(first) == [("Warning", "FieldsWithoutEffect")]
     assert events(decide(identity=with_status(identity, first), secret=an_issued_secret())) == []
 
 
 def test_a_field_without_effect_is_told_although_a_certificate_is_issued() -> None:
-    identity = an_identity(enforcement="Observe")
+    identity = an_identity(secret={"formats": ["PKCS12"]})
     first = decide(identity=identity)
     second = decide(identity=with_status(identity, first), secret=the_secret_that(first))
     assert ("Warning", "FieldsWithoutEffect") in [*events(first), *events(second)]

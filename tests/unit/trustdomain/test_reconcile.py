@@ -441,9 +441,6 @@ def test_bad_news_are_told_once() -> None:
 @pytest.mark.parametrize(
     ("name", "spec"),
     [
-        ("spec.identities.enforcement", {"identities": {"enforcement": "Observe"}}),
-        ("spec.identities.egress", {"identities": {"egress": "Isolated"}}),
-        ("spec.isolation", {"isolation": {"mode": "All"}}),
         (
             "spec.identityProviders",
             {"identityProviders": [{"name": "a", "issuer": "https://a", "algorithms": ["ES256"], "jwks": "{}"}]},
