@@ -19,7 +19,8 @@ Schema = dict[str, Any]
 
 ALLOWED = {
     *("type", "description", "default", "enum", "required", "properties", "items", "additionalProperties"),
-    *("format", "pattern", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems", "maxProperties"),
+    *("format", "pattern", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems"),
+    *("minProperties", "maxProperties"),
     *("x-kubernetes-validations", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"),
 }
 # Which type a keyword limits; on another type the API server takes it and does nothing.
