@@ -44,9 +44,8 @@ from tests.integration.test_crd_rules import (
 from tests.support.policies import random_world, seeds
 from zerotrust.common.errors import SpecError
 from zerotrust.common.resource import TIMESTAMP, Resource, parse
-from zerotrust.policy.acceptance import digest
 from zerotrust.policy.peers import MAX_DESTINATIONS, MAX_PEERS, PATH_PATTERN
-from zerotrust.policy.reading import read
+from zerotrust.policy.reading import digest, read
 from zerotrust.policy.resource import KIND, MAX_RULES, TrustPolicySpec
 
 pytestmark = pytest.mark.cluster
