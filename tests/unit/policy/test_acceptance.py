@@ -162,6 +162,16 @@ def test_a_rule_that_cannot_be_read_allows_nothing_and_the_others_go_on(broken: 
     assert in_force(damaged, whole) == (["web/back", "web/front"], ["any workload"], "Enforce", EVERY_LAYER)
 
 
+def test_a_new_deny_is_in_force_although_another_part_cannot_be_read() -> None:
+    for damaged in (
+        a_spec(ALLOW, DENY, a_rule("bad", to=[])),
+        a_spec(ALLOW, DENY, layers=[]),
+        a_spec(ALLOW, DENY, DENY),
+    ):
+        assert in_force(damaged, a_spec(ALLOW)) == (["web/front"], ["web/back"], "Enforce", EVERY_LAYER)
+        assert in_force(damaged, None) == ([], ["web/back"], "Enforce", EVERY_LAYER)
+
+
 def test_an_unknown_field_anywhere_keeps_a_change_from_being_accepted() -> None:
     spec = a_spec(ALLOW)
     for damaged in (spec | {"x": 1}, a_spec(ALLOW, admission={"x": 1}), a_spec(ALLOW, tests=[{"name": "t"}])):
