@@ -10,9 +10,11 @@ from zerotrust.policy.network import PortOf
 from zerotrust.policy.table import Table
 
 
-def shadow(world: World, asked: tuple[Port, ...], now: datetime) -> set[Flow]:
-    """Every flow that the tables and the identities' egress allow."""
-    tables = world.tables()
+def shadow(
+    world: World, asked: tuple[Port, ...], now: datetime, tables: dict[Workload, Table] | None = None
+) -> set[Flow]:
+    """Every flow that the tables and the identities' egress allow; the tables are the world's unless others are given."""
+    tables = world.tables() if tables is None else tables
 
     def allows(client: Pod, server: Pod, port: Port) -> bool:
         wanted = PortOf(port.number, port.protocol)
