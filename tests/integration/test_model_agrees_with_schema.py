@@ -18,9 +18,8 @@ from hypothesis import strategies as st
 from pydantic.alias_generators import to_snake
 
 from hack.controlplane import ControlPlane
-from hack.generate import KINDS
 from tests.integration import test_crd_rules
-from tests.integration.test_crd_rules import CASES, SAMPLES, ApiServer, Case, manifest_of, samples_with
+from tests.integration.test_crd_rules import CASES, KINDS, SAMPLES, ApiServer, Case, manifest_of, samples_with
 from zerotrust.common.errors import SpecError
 from zerotrust.common.kind import Kind
 from zerotrust.common.resource import DURATION, LABEL_KEY, TIMESTAMP, parse

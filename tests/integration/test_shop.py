@@ -146,6 +146,21 @@ def test_a_typo_in_a_rule_grants_nothing_and_is_named(shop: Running) -> None:
     shop.until(lambda: shop.conditions("tp", name, namespace).get("Ready", ("",))[0] == "True", "it is Ready again")
 
 
+def test_a_field_with_nothing_after_it_grants_nothing(shop: Running) -> None:
+    """The API server stores the null, so that the operator can refuse it: `until:` must not make a grant permanent."""
+    rule = {"name": "empty", "from": [{"anyWorkload": {}}], "to": [{"port": 8443}], "until": None}
+    spec = {"target": {"identities": ["inventory"]}, "rules": [rule]}
+    body = {"apiVersion": "zerotrust.dev/v1alpha1", "kind": "TrustPolicy", "spec": spec}
+    shop.plane.kubectl(
+        "create", "-f", "-", stdin=json.dumps({**body, "metadata": {"name": "empty", "namespace": "shop"}})
+    )
+    shop.until(lambda: "Accepted" in shop.conditions("tp", "empty", "shop"), "it is judged")
+    status, reason, message = shop.conditions("tp", "empty", "shop")["Accepted"]
+    assert (status, reason) == ("False", "InvalidSpec")
+    assert "until has nothing after it" in message
+    shop.plane.kubectl("delete", "tp", "empty", "-n", "shop")
+
+
 def test_deleting_every_resource_of_ours_opens_nothing(shop: Running) -> None:
     (before,) = documented([cluster_of(shop)], ASKED)
     for pod in pods_of(shop):

@@ -175,9 +175,20 @@ def in_sample(number: int, cases: Iterator[Case]) -> Iterator[Case]:
 
 
 PODS: Body = {"pods": {"podSelector": SELECTOR}}
-CIDRS = ("10.0.0.0/8", "10.0.0.1/8", "0.0.0.0/0", "::/0", "2001:DB8::/32", "::10.0.0.1/128")
+CIDRS = ("10.0.0.0/8", "10.0.0.1/8", "0.0.0.0/1", "8000::/1", "2001:DB8::/32", "::10.0.0.1/128")
 NOT_CIDRS = (
-    *("999.1.1.1/99", "010.0.0.0/8", "10.0.0.0/08", "10.0.0.0/33", "1.2.3/8", ".../8", "1.2.3.4.5/1", "1e1.0.0.0/8"),
+    *(
+        "0.0.0.0/0",
+        "::/0",
+        "999.1.1.1/99",
+        "010.0.0.0/8",
+        "10.0.0.0/08",
+        "10.0.0.0/33",
+        "1.2.3/8",
+        ".../8",
+        "1.2.3.4.5/1",
+        "1e1.0.0.0/8",
+    ),
     *("::/129", "::1/00", "1::2::3/8", "00000::/8", "::ffff:10.0.0.0/104", "::ffff:a00:0/104"),
 )
 CASES = (
@@ -268,7 +279,7 @@ CASES = (
     case(
         "spec.rules[]",
         "a rule with them takes no methods, paths, when and until",
-        (a_rule(from_=[PODS, FRONT]), a_rule(from_=[{"cidr": "::/0"}], to=[{"port": 1, "protocol": "SCTP"}])),
+        (a_rule(from_=[PODS, FRONT]), a_rule(from_=[{"cidr": "2001:db8::/32"}], to=[{"port": 1, "protocol": "SCTP"}])),
         tuple(
             a_rule(from_=[FRONT, peer], **more)
             for peer in (PODS, {"cidr": "10.0.0.0/8"})
@@ -319,8 +330,8 @@ CASES = (
         KIND,
         "spec.rules[].from[]",
         "user and apiKey need workload",
-        (PODS, {"cidr": "::/0"}),
-        ({**PODS, "user": USER}, {"cidr": "::/0", "apiKey": KEY}),
+        (PODS, {"cidr": "2001:db8::/32"}),
+        ({**PODS, "user": USER}, {"cidr": "2001:db8::/32", "apiKey": KEY}),
         {"spec": a_spec()},
     ),
     Case(

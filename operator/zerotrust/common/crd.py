@@ -14,7 +14,7 @@ from zerotrust.common.resource import Resource
 
 _KEPT = (
     "description", "type", "format", "pattern", "enum", "default", "required",
-    "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems", "minProperties", "maxProperties",
+    "minLength", "maxLength", "minimum", "maximum", "nullable", "minItems", "maxItems", "minProperties", "maxProperties",
 )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import IPv6Address, ip_address
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import (
@@ -60,6 +61,17 @@ def count_of(*values: object) -> int:
     return sum(value is not None for value in values)
 
 
+def is_address_range(text: str) -> bool:
+    """Like Kubernetes' isCIDR: no IPv4 address in IPv6 clothes, and no zeros before the length."""
+    address, _, length = text.partition("/")
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return False
+    mapped = isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None
+    return not mapped and length == str(int(length)) and int(length) <= parsed.max_prefixlen
+
+
 class Resource(BaseModel):
     """A frozen object of the API; unknown fields are refused, because a typo must never widen anything."""
 
@@ -72,14 +84,22 @@ class Resource(BaseModel):
         validate_by_alias=True,
     )
     rules: ClassVar[tuple[Rule, ...]] = ()
+    refuses_null: ClassVar[bool] = False
 
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, body: Any) -> Any:
-        """Drop the nulls of known fields like the API server, for which `duration:` with nothing after it is unset."""
+        """Drop the nulls of known fields like the API server, for which `duration:` with nothing after it is unset.
+
+        Where that would widen something, as `until:` does with nothing after it, `refuses_null` makes it an error; the CRD then
+        says `nullable`, or the API server would drop the null before anybody sees it.
+        """
         if not isinstance(body, Mapping):
             return body
         known = {field.alias for field in cls.model_fields.values()}
+        empty = sorted(str(key) for key, value in body.items() if value is None and key in known)
+        if empty and cls.refuses_null:
+            raise _rule_broken(f"{empty[0]} has nothing after it; write a value, or leave the field out")
         return {key: value for key, value in body.items() if value is not None or key not in known}
 
     @model_validator(mode="after")
@@ -96,6 +116,9 @@ class Resource(BaseModel):
         for name, field in cls.model_fields.items():
             if isinstance(field.default, timedelta):  # pydantic would write ISO 8601
                 described["properties"][field.alias or name]["default"] = durations.render(field.default)
+        if cls.refuses_null:
+            for field in described["properties"].values():
+                field["nullable"] = True
         if cls.rules:
             described["x-kubernetes-validations"] = [rule.as_validation() for rule in cls.rules]
         return described

@@ -18,6 +18,7 @@ from zerotrust.common.resource import (
     Rule,
     SubdomainName,
     Timestamp,
+    is_address_range,
 )
 from zerotrust.common.selectors import LabelSelector, Port, WorkloadReference
 from zerotrust.common.status import Conditions, conditions_field
@@ -150,6 +151,11 @@ class EgressRule(Resource):
             "(has(self.cidr) ? 1 : 0) + (has(self.pods) ? 1 : 0) + (has(self.kubernetesAPI) ? 1 : 0) == 1",
             "write exactly one of cidr, pods and kubernetesAPI: true",
             lambda self: sum(value is not None for value in (self.cidr, self.pods, self.kubernetes_api)) == 1,
+        ),
+        Rule(
+            "!has(self.cidr) || isCIDR(self.cidr)",
+            "cidr must be an address range, for example 10.20.0.0/16 or 2001:db8::/32",
+            lambda self: self.cidr is None or is_address_range(self.cidr),
         ),
         Rule(
             "has(self.kubernetesAPI) || (has(self.ports) && self.ports.size() > 0)",

@@ -1,14 +1,22 @@
 """The parts of a TrustPolicy's rules: who (`Target`, `Peer`), what (`Destination`) and when (`When`)."""
 
 from functools import cache
-from ipaddress import IPv6Address, ip_address
 from typing import Annotated, ClassVar, Literal
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from zerotrust.common.resource import AccountName, DnsLabel, OnlyTrue, Resource, Rule, count_of, exactly_one
+from zerotrust.common.resource import (
+    AccountName,
+    DnsLabel,
+    OnlyTrue,
+    Resource,
+    Rule,
+    count_of,
+    exactly_one,
+    is_address_range,
+)
 from zerotrust.common.selectors import LabelSelector, WorkloadReference
 from zerotrust.trustdomain.resource import Cidr
 
@@ -69,6 +77,8 @@ class Target(Resource):
 class Workloads(Resource):
     """ServiceIdentities by their labels."""
 
+    refuses_null: ClassVar[bool] = True
+
     namespace_selector: LabelSelector | None = Field(
         default=None, description="Their namespaces, by label; default: this namespace."
     )
@@ -93,6 +103,8 @@ class AnyWorkload(Resource):
 class PodSelection(Resource):
     """Pods by label, whether they have an identity or not."""
 
+    refuses_null: ClassVar[bool] = True
+
     namespace_selector: LabelSelector | None = Field(
         default=None, description="Their namespaces, by label; default: this namespace."
     )
@@ -109,6 +121,8 @@ class PodSelection(Resource):
 
 class User(Resource):
     """Somebody whom an identity provider vouches for, with a token that was issued for this API."""
+
+    refuses_null: ClassVar[bool] = True
 
     provider: DnsLabel = Field(description="Name of an entry of the TrustDomain's identityProviders.")
     audiences: Annotated[list[Audience], Field(min_length=1, max_length=16)] = Field(
@@ -128,6 +142,8 @@ class User(Resource):
 class ApiKeyReference(Resource):
     """Whoever presents one of these API keys."""
 
+    refuses_null: ClassVar[bool] = True
+
     name: AccountName | None = Field(default=None, description="Name of an ApiKey of this namespace.")
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=16)] | None = Field(
         default=None, description="Any ApiKey of this namespace that has all of these scopes."
@@ -142,19 +158,10 @@ class ApiKeyReference(Resource):
     )
 
 
-def _is_address_range(text: str) -> bool:
-    """Like Kubernetes' isCIDR: no IPv4 address in IPv6 clothes, and no zeros before the length."""
-    address, _, length = text.partition("/")
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    mapped = isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None
-    return not mapped and length == str(int(length)) and int(length) <= parsed.max_prefixlen
-
-
 class Peer(Resource):
     """Who connects, and optionally on whose behalf."""
+
+    refuses_null: ClassVar[bool] = True
 
     workload: WorkloadReference | None = Field(default=None, description="One ServiceIdentity.")
     workloads: Workloads | None = Field(default=None, description="ServiceIdentities by label.")
@@ -181,9 +188,9 @@ class Peer(Resource):
             lambda self: not self.is_layer4_only or not self.has_principal,
         ),
         Rule(
-            "!has(self.cidr) || isCIDR(self.cidr)",
-            "cidr must be an address range, for example 10.20.0.0/16 or 2001:db8::/32",
-            lambda self: self.cidr is None or _is_address_range(self.cidr),
+            "!has(self.cidr) || (isCIDR(self.cidr) && !self.cidr.endsWith('/0'))",
+            "cidr must be an address range and not every address, for example 10.20.0.0/16 or 2001:db8::/32",
+            lambda self: self.cidr is None or (is_address_range(self.cidr) and not self.cidr.endswith("/0")),
         ),
     )
 
@@ -200,6 +207,8 @@ class Peer(Resource):
 
 class Destination(Resource):
     """A port of the target, and which requests to it."""
+
+    refuses_null: ClassVar[bool] = True
 
     port: int = Field(ge=1, le=65535, description="Port of the pod (not of a Service).")
     protocol: Literal["TCP", "UDP", "SCTP"] = Field(default="TCP", description="Transport protocol.")
@@ -227,6 +236,8 @@ class Destination(Resource):
 class TimeWindow(Resource):
     """Times of the week, by the clock on a wall of that time zone."""
 
+    refuses_null: ClassVar[bool] = True
+
     days: Annotated[list[Weekday], Field(min_length=1, max_length=7)] | None = Field(
         default=None, description="Days on which the window opens; default: every day."
     )
@@ -252,6 +263,8 @@ class TimeWindow(Resource):
 
 class When(Resource):
     """Conditions that must all hold."""
+
+    refuses_null: ClassVar[bool] = True
 
     scopes: Annotated[list[Scope], Field(min_length=1, max_length=16)] | None = Field(
         default=None, description="Scopes that the token or API key must have, all of them."

@@ -35,6 +35,8 @@ _HTTP = "(has(d.methods) || has(d.paths))"
 class PolicyRule(Resource):
     """Any of the peers may, or may not, reach any of the destinations while all conditions hold."""
 
+    refuses_null: ClassVar[bool] = True
+
     name: RuleName = Field(description="Name, unique in the policy; decisions and logs show it.")
     effect: Literal["Allow", "Deny"] = Field(default="Allow", description="Deny overrides every Allow.")
     from_: Annotated[list[Peer], Field(min_length=1, max_length=MAX_PEERS)] = Field(

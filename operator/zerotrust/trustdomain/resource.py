@@ -16,6 +16,7 @@ from zerotrust.common.resource import (
     Timestamp,
     count_of,
     exactly_one,
+    is_address_range,
 )
 from zerotrust.common.selectors import LabelSelector, Port
 from zerotrust.common.status import Conditions, conditions_field
@@ -174,6 +175,14 @@ class Dns(Resource):
         min_length=1,
         max_length=8,
         description="Ports of the DNS servers.",
+    )
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            "!has(self.cidrs) || self.cidrs.all(one, isCIDR(one))",
+            "cidrs must be address ranges, for example 169.254.20.10/32 or fd00:10::10/128",
+            lambda self: all(map(is_address_range, self.cidrs)),
+        ),
     )
 
 

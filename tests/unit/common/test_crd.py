@@ -20,7 +20,7 @@ Schema = dict[str, Any]
 ALLOWED = {
     *("type", "description", "default", "enum", "required", "properties", "items", "additionalProperties"),
     *("format", "pattern", "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems"),
-    *("minProperties", "maxProperties"),
+    *("minProperties", "maxProperties", "nullable"),
     *("x-kubernetes-validations", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"),
 }
 # Which type a keyword limits; on another type the API server takes it and does nothing.
@@ -30,7 +30,7 @@ LIMITS = {
     "array": {"items", "minItems", "maxItems", "x-kubernetes-list-type", "x-kubernetes-list-map-keys"},
     "object": {"properties", "required", "additionalProperties", "minProperties", "maxProperties"},
 }
-EVERYWHERE = {"type", "description", "default", "enum", "x-kubernetes-validations"}
+EVERYWHERE = {"nullable", "type", "description", "default", "enum", "x-kubernetes-validations"}
 
 
 def root_of(kind: Kind) -> Schema:

@@ -184,7 +184,7 @@ def test_observe_never_decides_and_is_told() -> None:
 def test_layer_4_peers_say_nothing_about_requests() -> None:
     pods = a_rule(peers=[{"pods": {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "web"}}}}])
     assert decide(GET, pods).reason == "no_grant"
-    assert decide(GET, a_rule(peers=[{"cidr": "0.0.0.0/0"}])).reason == "no_grant"
+    assert decide(GET, a_rule(peers=[{"cidr": "10.20.0.0/16"}])).reason == "no_grant"
 
 
 def test_the_trace_says_what_each_row_misses() -> None:
