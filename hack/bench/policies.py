@@ -227,6 +227,7 @@ async def measure(bench: Bench) -> list[str]:
         f"{verb} {what}": number for (verb, what), number in (writes(bench.plane) - before).items() if what != "leases"
     }
     times = sorted(await bench.repairs())
+    await asyncio.sleep(8)  # statuses tell of the last repair too
     bench.controller.stop()
     before = writes(bench.plane)
     await bench.start()

@@ -109,6 +109,8 @@ def test_everything_the_controller_does_is_allowed(installation: Installation) -
     kubectl("patch", "configmap", "example.org.trust-bundle", "-n", "shop", "--type=merge", "-p", damage)
     cluster.wait_until(lambda: cluster.wrote("ConfigMap", "patch"), "an edited ConfigMap is repaired")
 
+    policies(cluster)
+
     cluster.apply(ours("ServiceIdentity", "orders", spec={"secret": {"name": "renamed"}}))
     cluster.wait_until(lambda: cluster.wrote("Secret", "delete"), "the Secret under the old name is deleted")
 
@@ -138,6 +140,26 @@ def test_everything_the_controller_does_is_allowed(installation: Installation) -
     assert "released the lease" in cluster.log.read_text()
 
 
+def policies(cluster: Installation) -> None:
+    """A TrustPolicy is accepted, edited until versions are forgotten, damaged, deleted, and its workload opened again."""
+    kubectl = cluster.plane.kubectl
+
+    def opens(port: int) -> Callable[[], bool]:
+        return lambda: f'"port": {port}' in json.dumps(cluster.read("networkpolicy", "zt-orders"))
+
+    for port in range(1, 6):
+        rule = {"name": "self", "from": [{"workload": {"name": "orders", "namespace": "shop"}}], "to": [{"port": port}]}
+        cluster.apply(ours("TrustPolicy", "orders", spec={"target": {"identities": ["orders"]}, "rules": [rule]}))
+        cluster.wait_until(opens(port), "the edit is in force")
+    cluster.wait_until(lambda: cluster.wrote("ControllerRevision", "delete"), "old versions are forgotten")
+    cluster.wait_until(lambda: cluster.wrote("TrustPolicy/status", "patch"), "the status is told")
+    kubectl("patch", "networkpolicy", "zt-orders", "-n", "shop", "--type=merge", "-p", '{"spec": {"ingress": [{}]}}')
+    cluster.wait_until(opens(5), "it is repaired")
+    kubectl("delete", "tp", "orders", "-n", "shop")
+    kubectl("annotate", "networkpolicy", "zt-orders", "-n", "shop", "zerotrust.dev/allow-open=test")
+    cluster.wait_until(lambda: not cluster.read("networkpolicy", "zt-orders"), "it is open again")
+
+
 @pytest.mark.parametrize(
     "question",
     [
@@ -159,6 +181,10 @@ def test_everything_the_controller_does_is_allowed(installation: Installation) -
         "update leases/zerotrust-controller -n kube-system",
         f"update leases/another -n {OPERATOR}",
         "patch customresourcedefinitions",
+        "update trustpolicies -n shop",
+        "update networkpolicies -n shop",
+        "create controllerrevisions -n shop",
+        "get services -n shop",
     ],
 )
 def test_it_may_not(installation: Installation, question: str) -> None:
