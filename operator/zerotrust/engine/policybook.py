@@ -52,6 +52,7 @@ class PolicyBook:
         self.operator_namespace = domains.operator_namespace
         self._identities: dict[Workload, tuple[ObservedIdentity, Domain | None, Identity]] = {}
         self._tables: dict[Workload, Table] = {}
+        self._asked: tuple[Change, frozenset[Workload]] | None = None
         cache.index(BY_ACCOUNT, "ServiceIdentity", lambda one: [(one.meta.namespace, service_account(one))])
         cache.index(BY_TARGET, "TrustPolicy", lambda one: _target_keys(_version(one)))
         cache.index(BY_CLIENT, "TrustPolicy", lambda one: _client_keys(_version(one)))
@@ -231,7 +232,12 @@ class PolicyBook:
             self._tables.pop(workload, None)
 
     def servers_of(self, change: Change) -> set[Workload]:
-        """The workloads whose tables a change may change."""
+        """The workloads whose tables a change may change; found once for all who listen to the change."""
+        if self._asked is None or self._asked[0] is not change:
+            self._asked = (change, frozenset(self._find_servers(change)))
+        return set(self._asked[1])
+
+    def _find_servers(self, change: Change) -> set[Workload]:
         both = [one for one in (change.old, change.new) if one is not None]
         match change.ref.kind:
             case "TrustPolicy" if _says_something_else(change):
