@@ -287,7 +287,8 @@ async def test_somebody_elses_object_of_that_name_is_left_alone(server: FakeApi,
         assert condition(server, "Shadowed")[1] == "ForeignPolicy"
 
 
-async def test_a_foreign_policy_that_widens_is_named(server: FakeApi, tmp_path: Path) -> None:
+@pytest.mark.parametrize("disguise", [{}, {naming.MANAGED_BY: naming.OPERATOR, naming.IDENTITY: "orders"}])
+async def test_a_foreign_policy_that_widens_is_named(server: FakeApi, tmp_path: Path, disguise: dict[str, str]) -> None:
     labels = {"app": "orders", naming.SERVICE_ACCOUNT: "orders"}
     server.create(
         {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one", "namespace": "shop", "labels": labels}}
@@ -298,7 +299,7 @@ async def test_a_foreign_policy_that_widens_is_named(server: FakeApi, tmp_path: 
         await programmed(rig)
         assert condition(server, "Shadowed")[:2] == ("False", "NotShadowed")
         spec = {"podSelector": {"matchLabels": {"app": "orders"}}, "ingress": [{"ports": [{"port": 80}]}]}
-        metadata = {"name": "broad", "namespace": "shop"}
+        metadata = {"name": "broad", "namespace": "shop", "labels": disguise}
         server.create(
             {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
         )

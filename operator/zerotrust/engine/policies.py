@@ -147,7 +147,7 @@ class TrustPolicyController:
     def __init__(self, cache: Cache, book: PolicyBook, networks: NetworkPolicyController, clock: Clock) -> None:
         self._cache, self._book, self._networks, self._clock = cache, book, networks, clock
         self._operator_namespace = book.operator_namespace
-        cache.index(FOREIGN, "NetworkPolicy", lambda one: [] if isolation.is_ours(one) else [one.meta.namespace])
+        cache.index(FOREIGN, "NetworkPolicy", lambda one: [] if _is_kept(one) else [one.meta.namespace])
 
     def touched_by(self, change: Change) -> Iterable[Touched]:
         """Which policies a change makes due."""
@@ -271,6 +271,12 @@ _no_table = _Never()
 def place_of(workload: Workload) -> Ref:
     """Where the network policy of an identity is."""
     return Ref("NetworkPolicy", workload.namespace, naming.network_policy_name(workload.name))
+
+
+def _is_kept(policy: NetworkPolicy) -> bool:
+    """Tell whether the operator keeps a network policy as it should be; our labels on another name make it nobody's."""
+    named = policy.meta.name.startswith(naming.NETWORK_POLICY_PREFIX) or policy.meta.name == naming.DEFAULT_DENY
+    return named and isolation.is_ours(policy)
 
 
 def _identity_name(ref: Ref) -> str:
