@@ -48,10 +48,11 @@ class Manifest:
         return Ref(self.body["kind"], metadata.get("namespace", ""), metadata["name"])
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
     """Reads YAML as Kubernetes does: a time is text, 22:00 is text and no number of base 60; a key given twice is refused."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        """Build a mapping whose keys are all different."""
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
@@ -69,12 +70,12 @@ _NUMBERS = {
     ),
 }
 _OTHERWISE = {f"tag:yaml.org,2002:{name}" for name in (*_NUMBERS, "timestamp")}
-_Loader.yaml_implicit_resolvers = {
+Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag not in _OTHERWISE]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 for _name, (_pattern, _first) in _NUMBERS.items():
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", _pattern, list(_first))
+    Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", _pattern, list(_first))
 
 
 def read(paths: Iterable[str], default_namespace: str) -> list[Manifest]:
@@ -118,7 +119,7 @@ def _files(path: str) -> list[str]:
 def documents(name: str, content: bytes, default_namespace: str) -> Iterator[Body]:
     """Yield the manifests of a YAML or JSON text that matter here, with their namespace filled in."""
     try:
-        found = [_plain(one, [MAX_VALUES]) for one in yaml.load_all(content.decode("utf-8-sig"), Loader=_Loader)]
+        found = [_plain(one, [MAX_VALUES]) for one in yaml.load_all(content.decode("utf-8-sig"), Loader=Loader)]
     except yaml.MarkedYAMLError as error:
         where = f" line {error.problem_mark.line + 1}" if error.problem_mark else ""
         problem = error.problem if isinstance(error, yaml.constructor.ConstructorError) else "is no YAML"

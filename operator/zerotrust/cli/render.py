@@ -14,6 +14,7 @@ from uuid import uuid4
 import click
 import yaml
 
+from zerotrust.cli.manifests import Loader
 from zerotrust.common import naming, times
 from zerotrust.common.conditions import find
 from zerotrust.common.errors import SpecError, ZerotrustError
@@ -122,7 +123,7 @@ def printable(manifest: Mapping[str, Any]) -> Body:
 def documents(name: str, text: str) -> Iterable[Body]:
     """Yield the manifests of a YAML text; those of kinds that do not matter here are passed over."""
     try:
-        found = list(yaml.safe_load_all(text))
+        found = list(yaml.load_all(text, Loader=Loader))
     except yaml.YAMLError as error:
         place = getattr(error, "problem_mark", None)
         where = f" line {place.line + 1}" if place else ""
