@@ -8,6 +8,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.support.certificates import (
     LEAF,
@@ -99,6 +100,16 @@ def test_x13_a_chain_of_another_authority_is_refused() -> None:
     assert failures(svid) == {"X13"}
     wanted = "the signature on chain certificate 2 is not by the key of bundle certificate 1, although the names match"
     assert judge(svid)["X13"].message == wanted
+
+
+def test_x13_a_signature_that_ends_within_an_octet_is_refused() -> None:
+    # One unused bit is readable only where the last bit is 0, which is so for every second signature.
+    svid = next(svid for svid in iter(an_svid, None) if svid.chain[0].signature[-1] & 1 == 0)
+    whole = b"\0" + svid.chain[0].signature
+    ragged = svid.chain[0].public_bytes(Encoding.DER).removesuffix(whole) + b"\1" + svid.chain[0].signature
+    changed = replace(svid, chain=(x509.load_der_x509_certificate(ragged), *svid.chain[1:]))
+    assert failures(changed) == {"X13"}
+    assert judge(changed)["X13"].message.startswith("the signature on leaf ends within an octet")
 
 
 def test_x13_a_missing_intermediate_is_named() -> None:

@@ -57,7 +57,11 @@ def path_leads_to_the_bundle(evidence: Evidence) -> Verdict:
         path = verifier.verify(evidence.leaf, list(evidence.chain[1:])).chain
     except VerificationError as error:
         return Finding(_explanation(evidence) or f"{_cause(error)}; required is a path as RFC 5280 §6 describes it")
-    return _expired_within_the_second(evidence, path) or _key_identifier_mismatch(evidence, path)
+    return (
+        _expired_within_the_second(evidence, path)
+        or _key_identifier_mismatch(evidence, path)
+        or _broken_octet(evidence, path)
+    )
 
 
 def _signing_policy() -> ExtensionPolicy:
@@ -166,6 +170,15 @@ def _key_identifier_mismatch(evidence: Evidence, path: list[x509.Certificate]) -
                 f"{child.name} names the issuing key {identifier.hex()}, but {parent.name} "
                 f"has {offered.value.digest.hex()}; the two key identifiers must match"
             )
+    return None
+
+
+def _broken_octet(evidence: Evidence, path: list[x509.Certificate]) -> Finding | None:
+    """X.690 §8.6.2: a signature is whole octets, so its BIT STRING has 0 unused bits; the verifier ignores the count."""
+    for named in _named(evidence, path):
+        whole = b"\0" + named.certificate.signature
+        if not named.certificate.public_bytes(serialization.Encoding.DER).endswith(whole):
+            return Finding(f"the signature on {named.name} ends within an octet; it was changed after it was signed")
     return None
 
 
