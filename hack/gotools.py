@@ -74,6 +74,25 @@ MODULES = (
         "the first build takes a few seconds",
     ),
     Module(
+        MODULES_FOLDER / "opa",
+        {"opa": "github.com/open-policy-agent/opa"},
+        _STRIP,
+        "the first build takes about 4 minutes on 2 cores",
+    ),
+    Module(
+        MODULES_FOLDER / "regal",
+        {"regal": "github.com/open-policy-agent/regal"},
+        _STRIP,
+        "the first build takes about 8 minutes on 2 cores",
+    ),
+    Module(
+        MODULES_FOLDER / "opa-envoy-plugin",
+        {"opa-envoy-plugin": "github.com/open-policy-agent/opa-envoy-plugin/cmd/opa-envoy-plugin"},
+        _STRIP,
+        "the first build takes about 2 minutes on 2 cores",
+        only_for_prove=True,
+    ),
+    Module(
         MODULES_FOLDER / "netpol-analyzer",
         {"netpolicy": "github.com/np-guard/netpol-analyzer/cmd/netpolicy"},
         _STRIP,
