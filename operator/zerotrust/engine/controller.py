@@ -152,6 +152,7 @@ class Engine:
                 await self._reconcile(key)
             finally:
                 self.queue.done(key)
+            await asyncio.sleep(0)  # thousands of decisions that write nothing await nothing, and probes want their turn
 
     async def _reconcile(self, key: Key) -> None:
         controller = self._controllers[key.controller]
