@@ -24,11 +24,12 @@ LAYERS = {
     "trustdomain": {"common", "pki"},
     "identity": {"common", "pki", "trustdomain"},
     "policy": {"common", "pki", "trustdomain", "identity"},
+    "opabundle": {"common", "pki", "trustdomain", "identity", "policy"},
     "engine": {"common", "telemetry", "pki", "trustdomain", "identity", "policy"},
     "kube": {"common", "telemetry", "pki", "trustdomain", "identity", "policy", "engine"},
     "cli": {"common", "telemetry", "pki", "trustdomain", "identity", "policy", "engine", "kube"},
 }
-PURE = ("common", "pki", "trustdomain", "identity", "policy")
+PURE = ("common", "pki", "trustdomain", "identity", "policy", "opabundle")
 PURE_MAY_USE = {"cryptography", "joserfc", "pydantic", "pydantic_core", "yaml"}
 CLOCKS_AND_DICE = {"time", "random", "secrets", "uuid"}
 INPUT_AND_OUTPUT = {"asyncio", "threading", "socket", "http", "subprocess", "os", "io", "pathlib", "tempfile", "shutil"}
