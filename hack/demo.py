@@ -1,4 +1,4 @@
-"""`make demo`: the operator at work on a control plane of its own, from nothing to verified identities.
+"""`make demo`: the operator at work on a control plane of its own, from nothing to verified identities and proved policies.
 
 On a terminal it stays up until Ctrl-C, for a person to play with; otherwise it ends once everything is shown.
 """
@@ -33,12 +33,21 @@ from hack.stage import Row, Stage
 
 ROOT = Path(__file__).resolve().parent.parent
 QUICKSTART = ROOT / "examples" / "quickstart"
+SHOP = ROOT / "examples" / "shop"
 PROGRAMS = Path(sys.executable).parent
 NAMESPACE = "zerotrust-system"
-KINDS = {"TrustDomain": "trustdomains", "ServiceIdentity": "serviceidentities"}
+KINDS = {"TrustDomain": "trustdomains", "ServiceIdentity": "serviceidentities", "TrustPolicy": "trustpolicies"}
 PATIENCE_SECONDS = 120.0
 POLL_SECONDS = 0.5
 STOP_SECONDS = 15.0
+
+
+# Whether it is allowed, and who asks for what.
+_QUESTIONS = (
+    (True, ("--from", "web/frontend", "--method", "GET", "--path", "/api/orders/7")),
+    (False, ("--from", "web/frontend", "--method", "GET", "--path", "/api/orders/7/card")),
+    (False, ("--from", "ops/batch", "--method", "GET", "--path", "/api/orders/7")),
+)
 
 
 class DemoFailed(Exception):
@@ -57,8 +66,11 @@ class Demo:
         """Everything up to the verdicts. Raises DemoFailed or ControlPlaneError."""
         self._install()
         self._start_controller()
-        self._apply()
-        self._verify(self._wait())
+        self._apply("Intent", QUICKSTART)
+        self._verify(self._wait(QUICKSTART))
+        self._apply("Policies", SHOP)
+        self._wait(SHOP)
+        self._explain()
 
     def _install(self) -> None:
         self._stage.step("Kinds", f"kubectl apply -f crds; kubectl create namespace {NAMESPACE}")
@@ -73,13 +85,13 @@ class Demo:
         command = (PROGRAMS / "zerotrust", "controller", *access, *metrics)
         self._controller = Child("zerotrust controller", command, self._log)
 
-    def _apply(self) -> None:
-        self._stage.step("Intent", f"kubectl apply -f {QUICKSTART.relative_to(ROOT)}")
-        self._plane.kubectl("apply", "-f", str(QUICKSTART))
+    def _apply(self, title: str, example: Path) -> None:
+        self._stage.step(title, f"kubectl apply -f {example.relative_to(ROOT)}")
+        self._plane.kubectl("apply", "-f", str(example))
 
-    def _wait(self) -> list[Row]:
-        """Show the rows until all are Ready, and return them."""
-        awaited = _awaited()
+    def _wait(self, example: Path) -> list[Row]:
+        """Show an example's rows until all are Ready, and return them."""
+        awaited = _awaited(example)
         deadline = time.monotonic() + PATIENCE_SECONDS
         self._stage.say()
         with self._stage.board() as board:
@@ -128,6 +140,27 @@ class Demo:
             raise DemoFailed(f"openssl verify refuses a certificate:\n{done.stdout}{done.stderr}")
         return "OK"
 
+    def _explain(self) -> None:
+        """Ask who may call whom, and compare with what the shop's authors wrote."""
+        self._stage.step("Decisions", "zerotrust explain --from … --to shop/orders --port 8443 --method … --path …")
+        self._stage.say()
+        for allowed, question in _QUESTIONS:
+            command = [str(PROGRAMS / "zerotrust"), "explain", "--kubeconfig", str(self._plane.kubeconfig)]
+            command += ["--namespace", NAMESPACE, "--to", "shop/orders", "--port", "8443", *question, "-o", "json"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            try:
+                verdict = json.loads(done.stdout)["verdict"]
+            except (ValueError, KeyError):
+                raise DemoFailed(
+                    f"zerotrust explain ended with code {done.returncode}: {done.stderr.strip()}"
+                ) from None
+            if verdict["allowed"] != allowed:
+                raise DemoFailed(f"{' '.join(question)} is decided as {verdict}")
+            word = ("allowed", "bold green") if allowed else ("denied", "bold red")
+            asked = " ".join(question[1::2])
+            self._stage.say(Text.assemble(f"   {asked:<42} ", word, f" ({verdict['reason']})"))
+        self._stage.say()
+
     def invite(self) -> None:
         """Say what to try next."""
         kubectl = find_or_build("kubectl").parent
@@ -169,15 +202,15 @@ class Demo:
         return self._folder / "controller.log"
 
 
-def _awaited() -> list[Row]:
-    """A row for each of our resources in the quickstart, in the order in which they are applied."""
-    files = sorted(QUICKSTART.glob("*.yaml"))
+def _awaited(example: Path) -> list[Row]:
+    """A row for each of our resources in an example, in the order in which they are applied."""
+    files = sorted(example.glob("*.yaml"))
     documents = [document for file in files for document in yaml.safe_load_all(file.read_text())]
     return [Row.of(document) for document in documents if document["kind"] in KINDS]
 
 
 def _by_us(row: Row, secret: str) -> str:
-    trust_domain = row.spiffe_id.removeprefix("spiffe://").partition("/")[0]
+    trust_domain = row.detail.removeprefix("spiffe://").partition("/")[0]
     done = subprocess.run(
         [PROGRAMS / "zerotrust", "verify", "--trust-domain", trust_domain, "-o", "json", "-"],
         input=secret,
@@ -189,7 +222,7 @@ def _by_us(row: Row, secret: str) -> str:
         raise DemoFailed(f"zerotrust verify ended with code {done.returncode}: {done.stderr.strip()}")
     (svid,) = json.loads(done.stdout)["svids"]
     broken = [f"{one['rule']}: {one['message']}" for one in svid["results"] if one["outcome"] == "fail"]
-    if broken or svid["spiffeID"] != row.spiffe_id:
+    if broken or svid["spiffeID"] != row.detail:
         raise DemoFailed(f"zerotrust verify refuses {row.title} ({svid['spiffeID']}): {'; '.join(broken)}")
     return f"OK ({sum(one['outcome'] == 'pass' for one in svid['results'])} rules pass)"
 
@@ -212,6 +245,16 @@ def _ideas(port: int, log: Path) -> Sequence[Sequence[str]]:
             "renew a certificate before its time",
             f"kubectl annotate svid -n shop orders --overwrite {now}",
             "kubectl get events -n shop --field-selector reason=Issued",
+        ),
+        (
+            "ask who may call whom, and see it all in a picture",
+            "zerotrust explain --from web/frontend --to shop/orders --port 8443 --method GET --path /api/orders/7",
+            "zerotrust graph -f examples/shop -o svg > shop.svg",
+        ),
+        (
+            "break a network policy, and find it repaired",
+            "kubectl delete networkpolicy -n shop zt-orders",
+            "kubectl get networkpolicy,tp -n shop",
         ),
         (
             "what the controller counts, and what it says",

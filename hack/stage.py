@@ -20,7 +20,7 @@ ABSENT = "-"
 
 @dataclass(frozen=True)
 class Row:
-    """What is shown of a TrustDomain or a ServiceIdentity."""
+    """What is shown of a TrustDomain, a ServiceIdentity or a TrustPolicy; `detail` is its SPIFFE ID, or what a policy does."""
 
     kind: str
     namespace: str
@@ -28,7 +28,7 @@ class Row:
     ready: bool = False
     reason: str = ""
     message: str = ""
-    spiffe_id: str = ""
+    detail: str = ""
     expires: datetime | None = None
     renewal: datetime | None = None
     secret: str = ""
@@ -42,14 +42,15 @@ class Row:
         is_domain = kind == "TrustDomain"
         authorities: Sequence[Mapping[str, str]] = status.get("certificateAuthorities", ())
         certificate = (authorities[0] if authorities else {}) if is_domain else status
+        spiffe_id = f"spiffe://{metadata['name']}" if is_domain else status.get("spiffeID", "")
         return cls(
             kind,
             metadata.get("namespace", ""),
             metadata["name"],
-            ready["status"] == "True",
+            ready["status"] == "True" and status.get("observedGeneration") == metadata.get("generation"),
             ready["reason"],
             ready["message"],
-            spiffe_id=f"spiffe://{metadata['name']}" if is_domain else status.get("spiffeID", ""),
+            detail=_policy_detail(status) if kind == "TrustPolicy" else spiffe_id,
             expires=_time(certificate.get("notAfter")),
             renewal=_time(status.get("renewalTime")),
             secret=status.get("secretName", ""),
@@ -73,7 +74,7 @@ class Row:
     def line(self) -> str:
         """All of it in one line."""
         words = [f"{self.kind} {self.title}: {self.state}"]
-        words += [self.spiffe_id] if self.spiffe_id else []
+        words += [self.detail] if self.detail else []
         words += [f"expires {until(self.expires)}"] if self.expires else []
         words += [f"renewal {until(self.renewal)}"] if self.renewal else []
         words += [self.message] if self.message and not self.ready else []
@@ -128,13 +129,23 @@ class Board:
 def _table(rows: Sequence[Row]) -> Table:
     table = Table(box=None, padding=(0, 0, 0, 2), pad_edge=True, header_style="bold")
     table.add_column("NAME", no_wrap=True)
-    for heading in ("READY", "SPIFFE ID", "EXPIRES", "RENEWAL"):
+    for heading in ("READY", "DETAIL", "EXPIRES", "RENEWAL"):
         table.add_column(heading, overflow="fold")
     for row in rows:
         state = Text(row.state, style="bold green" if row.ready else "yellow")
         times = (Text(until(row.expires)), Text(until(row.renewal)))
-        table.add_row(Text(row.title), state, Text(row.spiffe_id or ABSENT), *times)
+        table.add_row(Text(row.title), state, Text(row.detail or ABSENT), *times)
     return table
+
+
+def _policy_detail(status: Mapping[str, Any]) -> str:
+    if "networkPolicies" not in status:
+        return ""
+    tests = status.get("tests", {})
+    return (
+        f"tests: {tests.get('passed', 0)} passed, {len(tests.get('failed', ()))} failed; "
+        f"network policies: {status['networkPolicies']}"
+    )
 
 
 def until(moment: datetime | None) -> str:

@@ -49,6 +49,9 @@ def test_without_a_terminal_it_shows_everything_and_ends(surroundings: Mapping[s
         assert f"ServiceIdentity {identity}: Ready, spiffe://example.org{account}, expires in " in done.stdout
         assert re.search(rf"{identity} +openssl verify: (OK|openssl is not installed, skipped)\n", done.stdout)
         assert re.search(rf"{identity} +zerotrust verify: OK \(\d+ rules pass\)\n", done.stdout)
+    assert re.search(r"TrustPolicy shop/orders: Ready, tests: 15 passed, 0 failed; network policies: \d", done.stdout)
+    assert re.search(r"web/frontend GET /api/orders/7 +allowed \(allowed\)\n", done.stdout)
+    assert re.search(r"web/frontend GET /api/orders/7/card +denied \(denied_by_rule\)\n", done.stdout)
     assert "export KUBECONFIG=" in done.stdout
     assert_nothing_is_left(surroundings)
 
