@@ -1,7 +1,6 @@
 """The controllers for TrustPolicies and for the network policy of each identity: from the cache to pure decisions."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 
@@ -160,8 +159,10 @@ class TrustPolicyController:
                 yield Touched(Ref("TrustPolicy", place[0], place[2]))
                 yield from self._neighbours(change)
             case "NetworkPolicy" if change.ref.name.startswith(naming.NETWORK_POLICY_PREFIX):
+                # What somebody else did to it is repaired in moments, and then there is nothing to tell.
+                within = SOON if change.by is None else timedelta()
                 for policy in self._book.targeting(Workload(change.ref.namespace, _identity_name(change.ref))):
-                    yield Touched(policy.meta.ref)
+                    yield Touched(policy.meta.ref, within)
             case "NetworkPolicy":
                 for policy in self._cache.find(POLICIES, change.ref.namespace):
                     yield Touched(policy.meta.ref, SOON)
@@ -181,11 +182,7 @@ class TrustPolicyController:
         policy: Policy | None = self._cache.get(ref)
         kept = self._book.revisions_named(ref)
         if policy is None:
-            return (
-                PolicySnapshot(ref, None, tuple(kept), self._operator_namespace, self._book, _no_table)
-                if kept
-                else None
-            )
+            return PolicySnapshot(ref, None, tuple(kept), self._operator_namespace, self._book) if kept else None
         targets = self._book.targets(policy)
         return PolicySnapshot(
             ref=ref,
@@ -255,17 +252,6 @@ class TrustPolicyController:
     def priority(self, ref: Ref) -> float:  # noqa: ARG002 - who may talk to whom is more urgent than a renewal
         """After the network policies of those that are accepted, before leaves."""
         return -0.5
-
-
-@dataclass(frozen=True)
-class _Never:
-    """A policy that is gone compiles nothing."""
-
-    def __call__(self, *_: object) -> Table:
-        raise AssertionError("a deleted policy has no tables")
-
-
-_no_table = _Never()
 
 
 def place_of(workload: Workload) -> Ref:

@@ -15,6 +15,7 @@ from zerotrust.policy.directory import Directory, Identity, Workload
 from zerotrust.policy.reading import Policy
 from zerotrust.policy.resource import TrustPolicySpec
 from zerotrust.policy.survey import Survey, survey_ref
+from zerotrust.policy.table import Contribution, Table, compile_table
 
 SETTLING = timedelta(seconds=10)  # for so long after a change, writing network policies is no news worth a status
 REFRESH = timedelta(seconds=30)
@@ -37,6 +38,10 @@ class TargetState:
     shadowed: tuple[str, ...] | None = ()
 
 
+def _alone(server: Identity, candidate: Contribution) -> Table:
+    return compile_table(server, [candidate])
+
+
 @dataclass(frozen=True)
 class PolicySnapshot:
     """What a decision about one TrustPolicy depends on; `resource` is None once it is gone.
@@ -50,7 +55,7 @@ class PolicySnapshot:
     revisions: tuple[ControllerRevision, ...]
     operator_namespace: str
     directory: Directory
-    table_of: TableOf
+    table_of: TableOf = _alone
     targets: tuple[TargetState, ...] = ()
     refusing: tuple[tuple[Workload, Workload], ...] = ()
     survey: Survey | None = None
