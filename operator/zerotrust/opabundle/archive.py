@@ -35,7 +35,7 @@ _BLOCK = 512
 _END = 2 * _BLOCK
 _GZIP = 31  # zlib's word for a gzip header and trailer around a window of 32 KiB
 _MODULE = re.compile(r"[a-z0-9_]+(/[a-z0-9_]+)+\.rego")
-_PACKAGE = re.compile(r"(?:\s*#[^\n]*\n|\s*\n)*\s*package[ \t]+([a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)*)[ \t]*(?:\n|$)")
+_PACKAGE = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)*package[ \t]+([a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)*)[ \t]*(?:\n|$)")
 
 
 class BadBundle(ZerotrustError):
