@@ -1,5 +1,6 @@
 """TrustPolicies against the fake API server: what is accepted, what is written for it, and what stays closed afterwards."""
 
+import asyncio
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,7 @@ async def test_a_foreign_change_is_repaired_and_counted(server: FakeApi, tmp_pat
         await rig.idle()
         before = network_policy(server)
         assert before is not None
+        server.reset_counts()
         match damage:
             case "edit":
                 server.patch("NetworkPolicy", "zt-orders", {"spec": {"ingress": [{}]}}, "shop")
@@ -245,6 +247,9 @@ async def test_a_foreign_change_is_repaired_and_counted(server: FakeApi, tmp_pat
         if damage != "labels":
             text = rig.controller.metrics.render().decode()
             assert 'zerotrust_repaired_total{kind="NetworkPolicy"} 1.0' in text
+        await asyncio.sleep(1)  # longer than news of it waits to be looked at
+        await rig.idle()
+        assert [resource for _, resource, _, _ in rig.writes() if resource != "events"] == ["networkpolicies"]
 
 
 async def test_isolation_is_remembered_while_the_controller_is_down(server: FakeApi, tmp_path: Path) -> None:
