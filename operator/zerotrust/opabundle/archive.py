@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from zerotrust.common.errors import ZerotrustError
 from zerotrust.opabundle import canonical, signing
+from zerotrust.opabundle.document import content_hash
 
 Kind = Literal["policy", "revocations"]
 Scope = NewType("Scope", str)
@@ -31,6 +32,7 @@ MAX_ARCHIVE = 32 * 1024 * 1024
 MAX_CONTENT = 128 * 1024 * 1024
 MAX_FILES = 256
 
+_META = {"schema": int, "serial": int, "revision": str, "issued_at": int, "not_after": int, "namespace": str}
 _BLOCK = 512
 _END = 2 * _BLOCK
 _GZIP = 31  # zlib's word for a gzip header and trailer around a window of 32 KiB
@@ -60,7 +62,7 @@ def scope_of(instance: str, namespace: str, kind: Kind) -> Scope:
 
 
 def build(document: Mapping[str, Any], modules: Mapping[str, str], scope: Scope, key: signing.SigningKey) -> bytes:
-    """Write and sign the bundle of a document (`zerotrust.<kind>` with its `meta.revision`) and Rego modules by path.
+    """Write and sign the bundle of a document (`{zerotrust: {<kind>: …}}` with its `meta`) and Rego modules by path.
 
     The same arguments always give the same bytes. NotCanonical names a value that JSON cannot spell in one way only,
     BadBundle names whatever `read` would refuse.
@@ -73,6 +75,7 @@ def build(document: Mapping[str, Any], modules: Mapping[str, str], scope: Scope,
         **{path: text.encode() for path, text in modules.items()},
     }
     _check_owned(kind, document, modules)
+    _check_revision(kind, document, modules)
     files[SIGNATURES] = canonical.encode({"signatures": [key.sign(_claims(files, scope))]})
     return _compress(b"".join(_entry(name, files[name]) for name in sorted(files)) + bytes(_END))
 
@@ -96,6 +99,7 @@ def read(archive: bytes, public_keys: Mapping[str, ec.EllipticCurvePublicKey], s
         raise BadBundle(f"{MANIFEST}: {', '.join(sorted(wrong))} is not what a bundle for {scope} has")
     modules = {name: _text(name, content) for name, content in signed.items() if name not in (MANIFEST, DATA)}
     _check_owned(kind, document, modules)
+    _check_revision(kind, document, modules)
     return Contents(scope, kind, revision, key_id, document, modules)
 
 
@@ -111,17 +115,21 @@ def _kind(scope: Scope) -> Kind:
 
 def _meta(document: Any, scope: Scope) -> Mapping[str, Any]:
     _, namespace, kind = scope.split("/")
+    place = f"{DATA}: zerotrust.{kind}.meta"
     try:
-        meta = document["zerotrust"][kind]["meta"]
-        revision, named = meta["revision"], meta["namespace"]
-    except (KeyError, TypeError):
-        raise BadBundle(f"{DATA}: zerotrust.{kind}.meta needs a revision and a namespace") from None
-    if not isinstance(revision, str) or not revision:
-        raise BadBundle(f"{DATA}: zerotrust.{kind}.meta.revision must be text")
-    if named != namespace:
-        raise BadBundle(f"{DATA}: zerotrust.{kind}.meta.namespace is {named!r}, but the scope is {scope!r}")
-    found: Mapping[str, Any] = meta
-    return found
+        meta: Mapping[str, Any] = document["zerotrust"][kind]["meta"]
+        described = {field: type(value) for field, value in meta.items()}
+    except (KeyError, TypeError, AttributeError):
+        raise BadBundle(f"{place}: missing") from None
+    if described != _META:
+        raise BadBundle(f"{place}: must have {', '.join(_META)}, each of its type, and nothing else")
+    if meta["schema"] != 1:
+        raise BadBundle(f"{place}.schema: must be 1, is {meta['schema']}")
+    if not 0 <= meta["issued_at"] < meta["not_after"]:
+        raise BadBundle(f"{place}.not_after: must be later than issued_at")
+    if meta["namespace"] != namespace:
+        raise BadBundle(f"{place}.namespace: is {meta['namespace']!r}, but the scope is {scope!r}")
+    return meta
 
 
 def _check_owned(kind: Kind, document: Mapping[str, Any], modules: Mapping[str, str]) -> None:
@@ -139,6 +147,14 @@ def _check_owned(kind: Kind, document: Mapping[str, Any], modules: Mapping[str, 
         for place in (path, package[1].replace(".", "/") + "/"):
             if not any(place.startswith(root + "/") for root in ROOTS[kind]):
                 raise BadBundle(f"{path}: {place.rstrip('/')} is under none of the roots {', '.join(ROOTS[kind])}")
+
+
+def _check_revision(kind: Kind, document: Mapping[str, Any], modules: Mapping[str, str]) -> None:
+    """Refuse a revision that is not the content's hash: acknowledgements compare revisions only."""
+    content = dict(document["zerotrust"][kind])
+    revision = content.pop("meta")["revision"]
+    if revision != content_hash(content, modules):
+        raise BadBundle(f"{DATA}: zerotrust.{kind}.meta.revision is not the hash of the content")
 
 
 def _claims(files: Mapping[str, bytes], scope: Scope) -> bytes:
