@@ -27,6 +27,7 @@ LAYERS = {
     "opabundle": {"common", "pki", "trustdomain", "identity", "policy"},
     "engine": {"common", "telemetry", "pki", "trustdomain", "identity", "policy"},
     "kube": {"common", "telemetry", "pki", "trustdomain", "identity", "policy", "engine"},
+    "bundleserver": {"common", "telemetry", "pki", "engine", "kube"},
     "cli": {"common", "telemetry", "pki", "trustdomain", "identity", "policy", "engine", "kube"},
 }
 PURE = ("common", "pki", "trustdomain", "identity", "policy", "opabundle")

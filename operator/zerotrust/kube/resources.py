@@ -59,6 +59,10 @@ INGRESSES = ResourceType("Ingress", "networking.k8s.io", "v1", "ingresses", name
 HTTP_ROUTES = ResourceType("HTTPRoute", "gateway.networking.k8s.io", "v1", "httproutes", namespaced=True)
 PODS = ResourceType("Pod", "", "v1", "pods", namespaced=True)
 EVENTS = ResourceType("Event", "events.k8s.io", "v1", "events", namespaced=True)
+TOKEN_REVIEWS = ResourceType("TokenReview", "authentication.k8s.io", "v1", "tokenreviews", namespaced=False)
+SUBJECT_ACCESS_REVIEWS = ResourceType(
+    "SubjectAccessReview", "authorization.k8s.io", "v1", "subjectaccessreviews", namespaced=False
+)
 LEASES = ResourceType("Lease", "coordination.k8s.io", "v1", "leases", namespaced=True)
 
 # Dependencies come before what depends on them, so that the first reconcile already sees everything.
@@ -74,4 +78,6 @@ WATCHED = (
     SERVICE_IDENTITIES,
     TRUST_POLICIES,
 )
-BY_KIND = {resource.kind: resource for resource in (*WATCHED, EVENTS, LEASES)}
+# Questions, not objects: they are posted and answered, and exist nowhere.
+REVIEWS = (TOKEN_REVIEWS, SUBJECT_ACCESS_REVIEWS)
+BY_KIND = {resource.kind: resource for resource in (*WATCHED, EVENTS, LEASES, *REVIEWS)}

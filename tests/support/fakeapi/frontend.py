@@ -19,6 +19,7 @@ from .faults import MUTATING, CloseBefore, Delay, Exchange, Faults, Halt, Hang, 
 from .presentation import wants_metadata_only
 from .refusals import NoSuchPage, Refused
 from .resources import Object
+from .reviews import Reviews
 from .selectors import Selection, parse_fields, parse_labels
 from .store import Store
 from .urls import Target, check_query, locate, verb_of, whole_number
@@ -60,6 +61,7 @@ class Frontend:
         self.requests: list[Exchange] = []
         self.writes: list[Exchange] = []
         self.defects: list[Exception] = []
+        self.reviews = Reviews()
         self.halted = asyncio.Event()
         self._resumed = asyncio.Event()
         self._epoch = 0
@@ -206,6 +208,8 @@ class Frontend:
         if call.request.method == "GET" and path in _HEALTH:
             call.exchange.code = 200
             return web.Response(text="ok", headers=self._headers())
+        if call.request.method == "POST" and path in self.reviews.paths:
+            return self._respond(call, 201, encode(self.reviews.answer(path, _parse(call.request, call.raw, "create"))))
         if call.request.method == "GET" and (found := document(path, self._store.resources)):
             return self._respond(call, 200, encode(found))
         raise NoSuchPage

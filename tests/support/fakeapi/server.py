@@ -16,6 +16,7 @@ from aiohttp import web
 from .faults import Exchange, Faults, Respond, StreamError
 from .frontend import Frontend
 from .resources import BUILT_IN, OURS, Object, ResourceType, definition_of
+from .reviews import Reviews
 from .store import Store
 from .watches import Watches
 
@@ -120,6 +121,11 @@ class FakeApi:
 
     def delete(self, kind: str, name: str, namespace: str | None = None) -> None:
         self._store.delete(self._store.type_called(kind), (namespace or "", name))
+
+    @property
+    def reviews(self) -> Reviews:
+        """Which tokens are good, who may read policy bundles, and what was asked about that."""
+        return self._frontend.reviews
 
     # What clients did.
 
