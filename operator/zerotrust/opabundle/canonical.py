@@ -22,8 +22,11 @@ def encode(value: Any) -> bytes:
     NotCanonical names the path of anything else: a float (1e3 and 1000 would be equal but hash differently), a key that
     is not text, half a surrogate pair.
     """
-    _check(value, ())
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
+    try:
+        _check(value, ())
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        raise NotCanonical("the document is too long or too deep to be written") from None
     try:
         return text.translate(_LINE_ENDS).encode() if not text.isascii() else text.encode()
     except UnicodeEncodeError as error:
