@@ -1,0 +1,46 @@
+"""Tokens of identity providers: real OPA with the shipped rules, and the Python verifier, say the same of every token."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.bad_tokens import GOOD, bad, good
+from tests.support.proving import only_in_prove
+from tests.support.tokens import Answer, Case, python_answer, rego_answers
+
+CASES = [*good(), *bad()]
+TEXTS = [case for case in CASES if isinstance(case.raw, str)]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Answer]:
+    """What OPA says to each case, by its name."""
+    found = rego_answers(CASES, tmp_path_factory.mktemp("tokens"))
+    return {case.name: answer for case, answer in zip(CASES, found, strict=True)}
+
+
+def test_every_case_has_a_name_of_its_own() -> None:
+    assert len({case.name for case in CASES}) == len(CASES)
+
+
+@pytest.mark.parametrize("number", range(1, 23))
+def test_every_attack_of_the_list_is_among_the_cases(number: int) -> None:
+    assert [case for case in bad() if case.name.startswith(f"N{number} ")]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_opa_and_python_give_the_verdict_that_is_right(case: Case, answers: dict[str, Answer]) -> None:
+    in_opa, in_python = answers[case.name], python_answer(case)
+    assert (in_opa is not None) == case.accepted
+    assert in_opa == in_python
+
+
+@pytest.mark.parametrize("raw", [None, 7, True, [], [GOOD], {"raw": GOOD}], ids=repr)
+def test_what_is_no_text_is_no_token(raw: object, tmp_path: Path) -> None:
+    assert rego_answers([Case("", raw)], tmp_path) == [None]
+
+
+@only_in_prove
+def test_the_envoy_plugins_older_opa_says_the_same(answers: dict[str, Answer], tmp_path: Path) -> None:
+    found = rego_answers(CASES, tmp_path, "opa-envoy-plugin")
+    assert {case.name: answer for case, answer in zip(CASES, found, strict=True)} == answers
