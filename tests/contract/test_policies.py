@@ -216,6 +216,19 @@ async def test_a_leftover_goes_when_no_pod_is_left(server: FakeApi, tmp_path: Pa
         assert "orders" not in record.get("data", {})
 
 
+async def test_what_layer_4_cannot_write_down_stays_closed_and_is_told(server: FakeApi, tmp_path: Path) -> None:
+    async with running(server, tmp_path) as rig:
+        await populated(rig)
+        wide = {"podSelector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}}
+        several = [{"podSelector": {"matchLabels": {f"a{one}": "x", f"b{one}": "x"}}} for one in range(16)]
+        deny = allow("deny", effect="Deny") | {"from": [{"pods": pods} for pods in several]}
+        policy(server, allow("wide") | {"from": [{"pods": wide}]}, deny)
+        await rig.until(lambda: condition(server, "NetworkProgrammed")[1] == "TooComplex")
+        assert "shop/orders port 8443/TCP" in condition(server, "NetworkProgrammed")[2]
+        assert clients(server) == set()
+        assert condition(server, "Ready")[0] == "False"
+
+
 @pytest.mark.parametrize("damage", ["edit", "delete", "labels", "more"])
 async def test_a_foreign_change_is_repaired_and_counted(server: FakeApi, tmp_path: Path, damage: str) -> None:
     async with running(server, tmp_path) as rig:

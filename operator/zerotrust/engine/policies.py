@@ -207,6 +207,7 @@ class TrustPolicyController:
             identity,
             programming,
             newly_isolated=snapshot.observed is None and identity.enforcement == "Enforce",
+            too_complex=tuple(network.too_complex(self._book.table(identity), self._book, self._clock.now())),
             shadowed=self._shadowed(identity),
         )
 

@@ -12,6 +12,7 @@ from zerotrust.common.plan import Delete, Event, Plan
 from zerotrust.policy import acceptance
 from zerotrust.policy.acceptance import Accepted, TableOf, TestRun
 from zerotrust.policy.directory import Directory, Identity, Workload
+from zerotrust.policy.network import MAX_PARTS, PortOf
 from zerotrust.policy.reading import Policy
 from zerotrust.policy.resource import TrustPolicySpec
 from zerotrust.policy.survey import Survey, survey_ref
@@ -28,13 +29,15 @@ Programming = Literal["programmed", "pending", "conflict", "observed"]
 class TargetState:
     """How far a target's network policy is; `observed` for an identity of which nothing is isolated.
 
-    `newly_isolated` says that this policy is what isolates it first; `shadowed` names network policies of others that let in
-    whom the table does not, None when the namespace's pods must be looked at to know.
+    `newly_isolated` says that this policy is what isolates it first; `too_complex` are ports that stay closed to some client
+    because what Deny rules leave of it has too many parts; `shadowed` names network policies of others that let in whom the
+    table does not, None when the namespace's pods must be looked at to know.
     """
 
     identity: Identity
     programming: Programming
     newly_isolated: bool = False
+    too_complex: tuple[PortOf, ...] = ()
     shadowed: tuple[str, ...] | None = ()
 
 
@@ -241,6 +244,14 @@ def _programmed(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement) ->
     waiting = [str(one.identity.workload) for one in snapshot.targets if one.programming == "pending"]
     if waiting:
         return false(kind, "Programming", f"not written yet for {_some(waiting)}")
+    closed = [
+        f"{one.identity.workload} port {port.port}/{port.protocol}"
+        for one in snapshot.targets
+        for port in one.too_complex
+    ]
+    if closed:
+        text = f"{_some(closed)}: what Deny rules leave of a client has more than {MAX_PARTS} parts, so it stays closed"
+        return false(kind, "TooComplex", f"{text}; name fewer clients in Deny rules, or allow fewer by name")
     passive = sum(one.programming == "observed" for one in snapshot.targets)
     note = f", {passive} of them in enforcement: Observe, which isolates nothing" if passive else ""
     return true(kind, "Programmed", f"{len(snapshot.targets)} targets{note}")

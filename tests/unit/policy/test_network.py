@@ -9,6 +9,7 @@ from tests.support.policies import a_policy, spec_of
 from zerotrust.policy import network, table
 from zerotrust.policy.directory import Identity, PlainDirectory, Workload, default_selector
 from zerotrust.policy.reading import read
+from zerotrust.policy.table import Table
 
 ORDERS = Workload("shop", "orders")
 PORT = [{"port": 8443}]
@@ -22,13 +23,21 @@ def directory() -> PlainDirectory:
     return PlainDirectory(identities, {"shop": {"kubernetes.io/metadata.name": "shop"}})
 
 
-def ingress(*rules: dict[str, Any]) -> list[dict[str, Any]]:
-    known = directory()
+def compiled(known: PlainDirectory, *rules: dict[str, Any]) -> Table:
     server = known.by_workload[ORDERS]
     spec = spec_of(a_policy(target={"identities": ["orders"]}, rules=list(rules)))
     rows = table.resolve("policy", "shop", spec, known, server).rows
-    compiled = table.compile_table(server, [table.contribution("policy", spec, rows)])
-    return network.ingress(compiled, known, NOW)
+    return table.compile_table(server, [table.contribution("policy", spec, rows)])
+
+
+def ingress(*rules: dict[str, Any]) -> list[dict[str, Any]]:
+    known = directory()
+    return network.ingress(compiled(known, *rules), known, NOW)
+
+
+def too_complex(*rules: dict[str, Any]) -> list[network.PortOf]:
+    known = directory()
+    return network.too_complex(compiled(known, *rules), known, NOW)
 
 
 def denies(count: int) -> list[dict[str, Any]]:
@@ -51,10 +60,12 @@ ALLOW = {"name": "all", "from": [{"pods": {"podSelector": {"matchExpressions": [
 def test_a_few_denied_sets_of_pods_are_taken_out_exactly() -> None:
     (rule,) = ingress(ALLOW, *denies(3))
     assert len(rule["from"]) == 8
+    assert too_complex(ALLOW, *denies(3)) == []
 
 
 def test_so_many_denied_sets_that_nobody_could_write_them_down_let_nobody_in() -> None:
     assert ingress(ALLOW, *denies(60)) == []
+    assert too_complex(ALLOW, *denies(60)) == [(8443, "TCP")]
 
 
 @pytest.mark.parametrize(
