@@ -50,7 +50,7 @@ def gunzip(raw: bytes, limit: int) -> bytes:
             if len(plain) > limit:
                 raise _too_large(limit)
             rest = unpacker.unconsumed_tail
-            if not rest and not piece:
+            if not (rest or piece or unpacker.eof):
                 raise Refused(400, "malformed", "the gzip body is cut short")
     except zlib.error:
         raise Refused(400, "malformed", "the body is no gzip") from None
@@ -62,12 +62,12 @@ def gunzip(raw: bytes, limit: int) -> bytes:
 def parse(plain: bytes, nesting: int) -> Any:
     """Read JSON of at most so many levels; NaN and infinities are no JSON."""
     try:
-        value = json.loads(plain, parse_constant=_no_constant)
+        value = json.loads(plain.decode(), parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise Refused(400, "malformed", "the body is no JSON") from None
-    level, depth = [value], 0
+    level, depth = _children([value]), 0
     while level:
-        if depth > nesting:
+        if depth == nesting:
             raise Refused(400, "malformed", f"the body is nested deeper than {nesting} levels")
         level = [child for parent in level for child in _children(parent)]
         depth += 1

@@ -7,10 +7,12 @@ from asyncio import sslproto
 from collections import Counter
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from zerotrust.bundleserver.caller import PeerCertificate
 from zerotrust.bundleserver.counts import Counts
 from zerotrust.bundleserver.limits import Limits
+from zerotrust.bundleserver.refusals import Refused
 from zerotrust.bundleserver.tls import TlsIdentity
 
 CLOSE_SECONDS = 5.0
@@ -58,6 +60,15 @@ class Connection(web.RequestHandler):
         if not self._busy and self._deadline is None:
             self._arm()
         super().data_received(data)
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP without quoting it, here or in the log: a broken header may hold a token."""
+        if isinstance(exc, HttpProcessingError):
+            self._floor.counts.cut("no_http")
+            return Refused(400, "malformed", "this is no HTTP request", close=True).response()
+        return super().handle_error(request, status, exc, message)
 
     def began(self) -> None:
         """A request's head is complete."""
