@@ -38,6 +38,7 @@ def policy(
     serial: int = 1,
     valid: int = 60,
     namespace: str = NAMESPACE,
+    api_keys: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A document in which these clients may call `SERVER` on port 8443, for `valid` seconds from now."""
     row = {"policy": "callers", "rule": "all", "effect": "Allow", "port": 8443, "protocol": "TCP"}
@@ -48,7 +49,7 @@ def policy(
         "on_stale_revocations": "Deny",
         "grants": {client: [row] for client in clients},
     }
-    content = {"authorities": {}, "providers": {}, "servers": {SERVER: server}, "api_keys": {}}
+    content = {"authorities": {}, "providers": {}, "servers": {SERVER: server}, "api_keys": api_keys or {}}
     return _document("policy", content, modules or RULE, serial, valid, namespace)
 
 

@@ -81,7 +81,7 @@ class BundleHost:
             seen = 0
             while True:
                 for status in self.statuses[seen:]:
-                    one: dict[str, Any] = status["bundles"].get(bundle, {})
+                    one: dict[str, Any] = status.get("bundles", {}).get(bundle, {})
                     if all(bool(one.get(k)) if v is True else one.get(k) == v for k, v in wanted.items()):
                         return one
                 seen = len(self.statuses)
@@ -91,7 +91,7 @@ class BundleHost:
         try:
             return await asyncio.wait_for(found(), PATIENCE_SECONDS)
         except TimeoutError:
-            last = self.statuses[-1]["bundles"].get(bundle) if self.statuses else "no status at all"
+            last = self.statuses[-1].get("bundles") if self.statuses else "no status at all"
             raise AssertionError(f"no report of {bundle} with {wanted}; the last is {last}") from None
 
     def forget_reports(self) -> None:

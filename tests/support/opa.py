@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import yaml
 
 from hack.children import Child
 from hack.gotools import find_or_build
+from zerotrust.opabundle.configuration import to_yaml
 
 LOOPBACK = "127.0.0.1"
 GRACE_SECONDS = 5.0
@@ -46,7 +46,7 @@ class Opa:
 
     def configure(self, configuration: Mapping[str, Any]) -> None:
         """Write the configuration that the next start reads."""
-        self._configuration.write_text(yaml.safe_dump(dict(configuration)))
+        self._configuration.write_text(to_yaml(configuration))
 
     def start(self, environment: Mapping[str, str] | None = None) -> None:
         """Start the process; it listens a moment later (`serving`)."""
@@ -73,7 +73,7 @@ class Opa:
         if self._session is not None:
             await self._session.close()
             self._session = None
-        self.stop()
+        self.stop(grace=0)  # gracefully it would first wait for its connections
 
     async def serving(self) -> None:
         """Wait until it answers at all."""
