@@ -6,7 +6,7 @@ trace and decide nothing. Credentials in a `Request` are verified already: a dec
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -81,6 +81,34 @@ class Verdict:
     policy: str = ""
     rule: str = ""
     trace: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a decision point answers, and what it reports beside it.
+
+    `observed` is what would have been decided for a server in Observe, None for others. `candidate` is what would be decided if
+    the rows in mode Observe decided as well, None where that changes neither verdict nor reason.
+    """
+
+    verdict: Verdict
+    observed: Verdict | None = None
+    candidate: Verdict | None = None
+
+
+def decide(table: Table, request: Request, now: datetime) -> Decision:
+    """Decide about a request as a decision point with fresh data does: a server in Observe is allowed everything."""
+    judged = evaluate(table, request, now)
+    tried = evaluate(_with_candidates(table), request, now)
+    candidate = None if (tried.allowed, tried.reason) == (judged.allowed, judged.reason) else tried
+    if table.enforcement == "Observe":
+        return Decision(replace(judged, allowed=True, reason="allowed"), judged, candidate)
+    return Decision(judged, None, candidate)
+
+
+def _with_candidates(table: Table) -> Table:
+    """The table of which every row decides; their order stays."""
+    return replace(table, rows=tuple(replace(row, observe=False) if row.observe else row for row in table.rows))
 
 
 def evaluate(table: Table, request: Request, now: datetime) -> Verdict:

@@ -10,7 +10,8 @@ from functools import lru_cache
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ESCAPED_SEPARATOR = re.compile(rb"%(2[Ff]|5[Cc]|00)")
-_AMBIGUOUS = re.compile(r"[\x00-\x20\x7f-\x9f\\;#%?]")
+# U+FFFD is what other readers make of octets that are no UTF-8.
+_AMBIGUOUS = re.compile(r"[\x00-\x20\x7f-\x9f\\;#%?\ufffd]")
 MAX_PATH = 8192
 
 

@@ -1,0 +1,38 @@
+# METADATA
+# description: |
+#   Paths exactly as operator/zerotrust/policy/paths.py reads them: what a server could read in two ways is refused.
+package zerotrust.authz.paths
+
+# The decoded segments of a request's path; undefined when it is ambiguous.
+segments(path) := parts if {
+	raw := split(path, "?")[0]
+	startswith(raw, "/")
+	count(raw) <= 8192
+	not regex.match(`%(2[Ff]|5[Cc]|00)`, raw)
+
+	# Undefined for a broken escape. Octets that are no UTF-8 are matched as U+FFFD below.
+	decoded := urlquery.decode(replace(raw, "+", "%2B"))
+	not regex.match(`[\x00-\x20\x7f-\x{9f}\\;#%?\x{fffd}]`, decoded)
+	split_up := split(trim_suffix(decoded, "/"), "/")
+	parts := array.slice(split_up, 1, count(split_up))
+	count({"", ".", ".."} & {part | some part in parts}) == 0
+}
+
+# Whether one of the patterns matches: `*` stands for one segment, `**` for any number of them.
+matches(patterns, parts) if parts in patterns
+
+matches(patterns, parts) if {
+	some pattern in patterns
+	expression := _expression(pattern)
+	regex.match(expression, concat("", [text | some part in parts; text := concat("", ["/", part])]))
+}
+
+_expression(pattern) := concat("", [`\A`, concat("", [_segment(one) | some one in pattern]), `\z`]) if {
+	count({"*", "**"} & {one | some one in pattern}) > 0
+}
+
+_segment("*") := `/[^/]+`
+
+_segment("**") := `(?:/[^/]+)*`
+
+_segment(one) := concat("", ["/", regex.replace(one, `[^A-Za-z0-9_]`, `\$0`)]) if not one in {"*", "**"}
