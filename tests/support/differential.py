@@ -29,13 +29,13 @@ from tests.support.policies import (
     random_request,
     random_world,
 )
+from tests.support.rego import META, NEVER
 from zerotrust.opabundle.document import Document, Server, policy_document, revocations_document
 from zerotrust.pki.spiffe import SpiffeID
 from zerotrust.policy.directory import Workload
 from zerotrust.policy.evaluate import Decision, Request, Token, Verdict, decide
 from zerotrust.policy.table import Row, Table, UserPrincipal, Window
 
-NEVER = 10**11  # seconds since 1970
 HOSTILE_PATHS = (
     "", "a", "/a/%2e%2e/b", "/%2E", "/a%2Fb", "/a%5cb", "/a\\b", "/a;v=1/b", "/a/%3Bb", "/a%00", "/a%", "/a%4", "/a%zz", "/a%25b",
     "/%c3%a9", "/\u00e9", "/%ff", "/%ed%a0%80", "/%f4%90%80%80", "/%c0%af", "/\ufffd", "/%ef%bf%bd", "/a\n", "/a%0A", "/a%09",
@@ -91,10 +91,6 @@ class Case:
     given: dict[str, Any]
     now: datetime
     decision: Decision
-
-    @property
-    def now_ns(self) -> int:
-        return (self.now - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
 
     def right(self, answer: dict[str, Any]) -> bool:
         """Tell whether a decision point answers the same, in everything that both know."""
@@ -163,9 +159,8 @@ def documents(asked: Iterable[Target]) -> Document:
         one = policy_document([Server(target.table, target.trust_domain)], target.spiffe_id, providers, {})
         for key, value in one.items():
             merged[key] |= value
-    meta = {"schema": 1, "serial": 1, "revision": "r", "issued_at": 0, "not_after": NEVER, "namespace": "shop"}
     return {
-        "zerotrust": {"policy": {**merged, "meta": meta}, "revocations": {**revocations_document({}), "meta": meta}}
+        "zerotrust": {"policy": {**merged, "meta": META}, "revocations": {**revocations_document({}), "meta": META}}
     }
 
 
