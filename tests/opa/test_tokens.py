@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.bad_tokens import GOOD, bad, good
 from tests.support.proving import only_in_prove
-from tests.support.tokens import Answer, Case, python_answer, rego_answers
+from tests.support.tokens import Answer, Case, jwk, provider, python_answer, rego_answers, token
 
 CASES = [*good(), *bad()]
 TEXTS = [case for case in CASES if isinstance(case.raw, str)]
@@ -40,7 +40,31 @@ def test_what_is_no_text_is_no_token(raw: object, tmp_path: Path) -> None:
     assert rego_answers([Case("", raw)], tmp_path) == [None]
 
 
+KNOWN, OTHERS = provider(), provider(jwk("ES256", "x"), name="partner", issuer="https://partner.example.org")
+
+
+@pytest.mark.parametrize(
+    ("raw", "hint"),
+    [
+        (token(kid="new"), {"provider": "corp", "kid": "new"}),
+        (token({"iss": OTHERS.issuer}), {"provider": "partner", "kid": "ES256"}),
+        (token(kid="new", kind="ES256 other")[:-4] + "AAAA", {"provider": "corp", "kid": "new"}),
+        (GOOD, None),
+        (token({"iss": "https://evil.example"}, kid="new"), None),
+        (token(kid="new", algorithm="RS512"), None),
+        (token(kid=7), None),
+        (token(kid=None), None),
+        ("no token", None),
+        (None, None),
+    ],
+)
+def test_a_key_that_is_not_known_is_told(raw: object, hint: object, tmp_path: Path) -> None:
+    """The signature is not looked at: there is no key for it."""
+    case = Case("", raw, providers=(KNOWN, OTHERS))
+    assert rego_answers([case], tmp_path, rule="unknown_key(one.raw, one.domain)") == [hint]
+
+
 @only_in_prove
 def test_the_envoy_plugins_older_opa_says_the_same(answers: dict[str, Answer], tmp_path: Path) -> None:
-    found = rego_answers(CASES, tmp_path, "opa-envoy-plugin")
+    found = rego_answers(CASES, tmp_path, tool="opa-envoy-plugin")
     assert {case.name: answer for case, answer in zip(CASES, found, strict=True)} == answers

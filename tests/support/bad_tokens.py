@@ -43,6 +43,8 @@ def good() -> Iterator[Case]:
     yield Case("ID token of one audience", token({"nonce": "n", "at_hash": "aGFzaA"}), True)
     yield Case("ID token of its party", token({"nonce": "n", "aud": ["orders", "billing"], "azp": "orders"}), True)
     yield Case("access token of another client", token({"azp": "frontend"}), True)
+    yield Case("access token of one of its audiences", token({"aud": ["orders", "billing"], "azp": "orders"}), True)
+    yield Case("two spaces between scopes", token({"scope": " a  b "}), True)
     yield Case("expired within the leeway", token({"exp": SECONDS - 59}), True)
     yield Case("from the future within the leeway", token({"iat": SECONDS + 60, "nbf": SECONDS + 60}), True)
     yield Case("fractions of seconds", token({"iat": SECONDS - 0.25, "exp": SECONDS + 299.5}), True)
@@ -131,6 +133,9 @@ def n_keys() -> Iterator[Case]:
     unnamed = (provider(jwk("ES256", None)),)
     yield Case("N5 key without a kid, token without a kid", token(kid=None), providers=unnamed)
     yield Case("N5 key without a kid", GOOD, providers=unnamed)
+    for kid in ("", 7):
+        named = (provider({**jwk("ES256", None), "kid": kid}),)
+        yield Case(f"N5 kid {kid!r}, as the key has it", token(kid=kid), providers=named)
     twice = (provider(jwk("ES256", "ES256"), jwk("ES256 other", "ES256")),)
     yield Case("N5 two keys of one kid", GOOD, providers=twice)
     yield Case("N6 PBES2", token(alg="PBES2-HS256+A128KW", p2c=2**31, p2s="AA", enc="A128GCM"))
@@ -197,7 +202,9 @@ def n_encodings() -> Iterator[Case]:
     body = json.dumps(claims())
     yield Case("N11 claim twice", token(text=body[:-1] + ', "sub": "root"}'))
     yield Case("N11 claim twice, the same", token(text=body[:-1] + ', "sub": "a2b4"}'))
-    yield Case("N11 claim twice, hidden quotes", token(text=body[:-1] + ', "sub": "a", "q": "\\u0022\\u0022"}'))
+    yield Case(
+        "N11 claim twice, hidden quotes", token(text=body[:-1] + ', "sub": "a", "q": "\\u0022\\u0022\\u0022\\u0022"}')
+    )
     yield Case("N11 nested claim twice", token(text=body[:-1] + ', "a": {"b": 1, "b": 2}}'))
     twice = '{"alg": "none", "alg": "ES256", "kid": "ES256"}'
     yield Case("N11 header twice", token(header_text=twice))
