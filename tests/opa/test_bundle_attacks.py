@@ -6,6 +6,7 @@ go away. Throughout every attack the stranger, whom only the attacker's bundles 
 
 import asyncio
 import gzip
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -62,9 +63,9 @@ def not_after(archive: bytes) -> float:
     return moment
 
 
-def local(host: BundleHost, folder: Path) -> dict[str, Any]:
+def local(host: BundleHost, folder: Path, key: signing.SigningKey = KEY) -> dict[str, Any]:
     """The operator's configuration, but for where the server is and how fast a failed download is repeated."""
-    verification = Verification(KEY.id, signing.public_pem(KEY.public), INSTANCE)
+    verification = Verification(key.id, signing.public_pem(key.public), INSTANCE)
     document = configuration.document(NAMESPACE, Service("https://bundles"), verification, str(folder / "persisted"))
     token = folder / "token"
     token.write_text("a-token")
@@ -333,10 +334,9 @@ async def test_a_spoilt_bundle_on_the_disk_is_not_run(name: str, tmp_path: Path)
 async def test_the_bundles_of_a_key_that_was_rotated_away_are_refused(tmp_path: Path) -> None:
     """The new configuration pins the new key: whoever has the old one can sign nothing any more."""
     async with scene(tmp_path, a_policy(CLIENT)) as one:
-        document = local(one.host, tmp_path)
-        document["keys"] = {OTHER.id: {"algorithm": "ES256", "key": signing.public_pem(OTHER.public)}}
-        for bundle in document["bundles"].values():
-            bundle["signing"]["keyid"] = OTHER.id
+        document = local(one.host, tmp_path, OTHER)
+        for kind, bundle in document["bundles"].items():
+            bundle["resource"] = f"/bundles/{KEY.id}/{NAMESPACE}/{kind}"
         one.opa.stop(grace=0)
         one.host.forget_reports()
         one.opa.configure(document)
@@ -384,6 +384,44 @@ async def test_opa_digests_what_we_spell(tmp_path: Path) -> None:
     document = policy(CLIENT, modules=modules(), api_keys=keys)
     async with scene(tmp_path, build(document, modules(), POLICY, KEY)) as one:
         assert await one.opa.data("zerotrust/policy/api_keys") == keys
+
+
+async def test_names_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
+    """A key id, a namespace and a pod may be called 12e4…: to a reader of YAML in Go that is a number, unless quoted."""
+    verification = Verification("12e4567890123456", signing.public_pem(KEY.public), INSTANCE)
+    document = configuration.document("12e3", Service("https://127.0.0.1:1"), verification, str(tmp_path / "persisted"))
+    del document["services"]["zerotrust"]["tls"]
+    opa = Opa(tmp_path, document)
+    try:
+        opa.start({**os.environ, "POD_NAME": "1e3", "POD_UID": "0899"})
+        await opa.serving()
+        known = await opa.configuration()
+    finally:
+        await opa.close()
+    labels = {name: known["labels"][name] for name in ("namespace", "pod", "pod_uid")}
+    assert labels == {"namespace": "12e3", "pod": "1e3", "pod_uid": "0899"}
+    assert set(known["keys"]) == {"12e4567890123456"}
+    assert known["bundles"]["policy"]["signing"]["keyid"] == "12e4567890123456"
+
+
+async def test_a_rotation_of_the_key_needs_no_restart(tmp_path: Path) -> None:
+    """With --watch-config OPA changes over when its configuration changes; the path of the old key is still served."""
+    async with scene(tmp_path, a_policy(CLIENT)) as one:
+        for kind, content in (("policy", policy(CLIENT, modules=modules(), serial=2)), ("revocations", revocations())):
+            rules = modules() if kind == "policy" else {}
+            scope = POLICY if kind == "policy" else REVOCATIONS
+            one.host.publish(f"/bundles/{OTHER.id}/{NAMESPACE}/{kind}", build(content, rules, scope, OTHER))
+        seen: list[tuple[bool, str]] = []
+        one.opa.configure(local(one.host, tmp_path, OTHER))
+        deadline = time.time() + 10
+        while not any(OTHER.id in path for path, _ in one.host.requests) or seen[-5:] != [ALLOWED] * 5:
+            assert time.time() < deadline, seen[-10:]
+            try:
+                seen.append(await one.decide())
+            except (aiohttp.ClientError, TimeoutError):
+                seen.append((False, "unreachable"))
+            await asyncio.sleep(0.02)
+        assert {allowed for allowed, reason in seen if reason != "allowed"} <= {False}
 
 
 async def test_opa_knows_every_option_and_says_who_it_is(tmp_path: Path) -> None:

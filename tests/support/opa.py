@@ -51,14 +51,7 @@ class Opa:
     def start(self, environment: Mapping[str, str] | None = None) -> None:
         """Start the process; it listens a moment later (`serving`)."""
         assert self._child is None, "it runs already"
-        command: list[str | Path] = [
-            find_or_build("opa"),
-            "run",
-            "--server",
-            "--disable-telemetry",
-            "--log-level",
-            "info",
-        ]
+        command: list[str | Path] = [find_or_build("opa"), "run", "--server", "--skip-version-check", "--watch-config"]
         command += ["--addr", self.url.removeprefix("http://"), "--config-file", self._configuration, *self._files]
         self._child = Child("opa", command, self.log, directory=self.folder, environment=environment)
 
@@ -104,6 +97,14 @@ class Opa:
             assert response.status == 200, body
             status: dict[str, Any] = json.loads(body)["result"]
             return status
+
+    async def configuration(self) -> dict[str, Any]:
+        """The configuration as it understood it."""
+        async with self._client().get(f"{self.url}/v1/config") as response:
+            body = await response.text()
+            assert response.status == 200, body
+            known: dict[str, Any] = json.loads(body)["result"]
+            return known
 
     def said(self, text: str) -> bool:
         """Tell whether its log has this text."""
