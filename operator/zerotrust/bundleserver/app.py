@@ -138,9 +138,10 @@ class BundleApplication:
         if self.closing:
             response.force_close()
         started = time.monotonic()
-        await send_bundle(request, response, bundle.body, parts.limits.write_seconds)
+        delivery = delivery_of(caller, place, bundle, parts.clock.now())
+        seconds = parts.limits.write_seconds
+        await send_bundle(request, response, bundle.body, seconds, lambda: parts.reports.delivered(delivery))
         parts.counts.sent(time.monotonic() - started)
-        parts.reports.delivered(delivery_of(caller, place, bundle, parts.clock.now()))
         return response
 
     def _there(self, place: Place) -> Bundle:

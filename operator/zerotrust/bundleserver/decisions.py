@@ -146,7 +146,8 @@ class _Decision:
         reason = words.code(words.member(answer, "reason"))
         if answer is None or at is None or not reason or not isinstance(answer.get("allowed"), bool):
             return None
-        kid = words.revision(answer.get("unknown_kid"))
+        unknown = answer.get("unknown_key")
+        kid = words.revision(words.member(unknown, "kid"))
         return cls(
             at=min(at, now),
             allowed=answer["allowed"],
@@ -155,7 +156,7 @@ class _Decision:
             reason=reason,
             method=words.method(_request_method(words.member(event, "input"))),
             key_id=words.key_id(answer.get("key_id")),
-            unknown_key=UnknownKey(words.name(answer.get("provider")), kid) if kid else None,
+            unknown_key=UnknownKey(words.name(words.member(unknown, "provider")), kid) if kid else None,
             answer=answer,
         )
 

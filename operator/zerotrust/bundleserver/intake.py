@@ -43,7 +43,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One bundle that was wholly sent to a client; without it a silent decision point could not be told apart."""
+    """One bundle that a client may have got whole; without it a decision point that keeps silent would not be known."""
 
     caller: Caller
     place: Place
@@ -61,7 +61,7 @@ class ReportSink(Protocol):
         """Take a report; the newest of a pod replaces the older ones."""
 
     def delivered(self, delivery: Delivery) -> None:
-        """Take note that somebody was sent a bundle."""
+        """Take note that somebody is being sent the end of a bundle; told before, so that none is missed."""
 
 
 @dataclass

@@ -10,14 +10,14 @@ MIB = 1024 * KIB
 class Limits:
     """Bounds; sizes in bytes, times in seconds. What exceeds one is refused or cut, never queued without end."""
 
-    connections: int = 20_000
+    connections: int = 10_000
     connections_per_address: int = 512
     handshake_seconds: float = 10.0
     header_seconds: float = 10.0
     idle_seconds: float = 75.0
     body_seconds: float = 15.0
     write_seconds: float = 20.0
-    waiters: int = 10_000
+    waiters: int = 8_000
     waiters_per_client: int = 8
     intakes: int = 32
     status_compressed: int = 256 * KIB

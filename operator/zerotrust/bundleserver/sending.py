@@ -1,6 +1,7 @@
 """Sending within the time allowed: whoever does not read is cut, and never holds a whole body in our memory."""
 
 import asyncio
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -13,12 +14,23 @@ class Cut(ConnectionError):
     """The client did not read; its connection is gone."""
 
 
-async def send_bundle(request: web.Request, response: web.StreamResponse, body: bytes, seconds: float) -> None:
-    """Send headers and body in pieces, each within `seconds`; Cut when a piece takes longer."""
+async def send_bundle(
+    request: web.Request,
+    response: web.StreamResponse,
+    body: bytes,
+    seconds: float,
+    before_the_last: Callable[[], None],
+) -> None:
+    """Send headers and body in pieces, each within `seconds`; Cut when a piece takes longer.
+
+    `before_the_last` is called when only the last piece is missing: from there on the client may have all of it.
+    """
     view = memoryview(body)
     async with _patience(request, seconds):
         await response.prepare(request)
     for start in range(0, len(view), CHUNK):
+        if start + CHUNK >= len(view):
+            before_the_last()
         async with _patience(request, seconds):
             await response.write(view[start : start + CHUNK])
     async with _patience(request, seconds):
@@ -30,6 +42,7 @@ async def deliver(request: web.Request, response: web.StreamResponse, seconds: f
     async with _patience(request, seconds):
         await response.prepare(request)
         await response.write_eof()
+        await request.writer.drain()  # aiohttp itself does not wait after an answer without a body
 
 
 class _patience:  # noqa: N801 - reads as the word it is

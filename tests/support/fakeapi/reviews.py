@@ -15,6 +15,7 @@ ACCESS_REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 class Reviews:
     """`tokens` gives the user and the audiences of each good token, `rights` who may get policybundles in which namespace.
 
+    Without `knows_audiences` the authenticator is one that says nothing of audiences, as some webhooks do.
     `asked_tokens` and `asked_rights` are the questions so far, in order.
     """
 
@@ -22,6 +23,7 @@ class Reviews:
     rights: set[tuple[str, str]] = field(default_factory=set)
     asked_tokens: list[str] = field(default_factory=list)
     asked_rights: list[Object] = field(default_factory=list)
+    knows_audiences: bool = True
     paths = frozenset({TOKEN_REVIEWS, ACCESS_REVIEWS})
 
     def answer(self, path: str, body: Object) -> Object:
@@ -38,7 +40,8 @@ class Reviews:
         shared = [one for one in spec["audiences"] if one in audiences]
         if not shared:
             return {"user": {}, "error": "[invalid bearer token, token audiences are not valid]"}
-        return {"authenticated": True, "user": user, "audiences": shared}
+        audience = {"audiences": shared} if self.knows_audiences else {}
+        return {"authenticated": True, "user": user, **audience}
 
     def _access(self, spec: Object) -> Object:
         self.asked_rights.append(spec)

@@ -99,7 +99,7 @@ def test_the_last_use_of_keys_goes_forward_only() -> None:
 
 
 def test_unknown_keys_are_named() -> None:
-    event = an_event(allowed=False, reason="bad_token", unknown_kid="2026-11", provider="corp")
+    event = an_event(allowed=False, reason="bad_token", unknown_key={"provider": "corp", "kid": "2026-11"})
     assert summary(event, event).unknown_keys == {UnknownKey("corp", "2026-11")}
 
 
@@ -139,7 +139,7 @@ anything = st.recursive(
 
 
 @given(st.lists(anything | st.builds(lambda value, name: an_event(**{name: value}), anything, st.sampled_from(
-    ["allowed", "reason", "server", "client", "policy", "rule", "key_id", "unknown_kid", "provider", "observed", "candidate"]
+    ["allowed", "reason", "server", "client", "policy", "rule", "key_id", "unknown_key", "provider", "observed", "candidate"]
 )), max_size=4))  # fmt: skip
 def test_no_event_breaks_the_reader(events: list[Any]) -> None:
     found = summary(*events)

@@ -157,6 +157,29 @@ async def test_who_does_not_read_is_cut_and_holds_no_body(tmp_path: Path) -> Non
         assert reader is not None
 
 
+async def test_who_asks_on_and_on_without_reading_is_cut(tmp_path: Path) -> None:
+    async with serving(tmp_path, write_seconds=0.5) as rig:
+        rig.shelf.publish(POLICY, a_bundle(1))
+        plain = socket.socket()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        plain.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(plain, ("127.0.0.1", rig.server.port))
+        reader, writer = await asyncio.open_connection(sock=plain, ssl=rig.context(), server_hostname="x", limit=1024)
+        asked = head(rig) + b"\r\n"
+
+        async def ask() -> None:
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    writer.write(asked * 50)
+                    await writer.drain()
+
+        asking = asyncio.create_task(ask())
+        await rig.api.until(lambda: rig.metric("connections_cut_total", reason="slow_reader") == 1, 30)
+        asking.cancel()
+        writer.transport.abort()
+        assert reader is not None
+
+
 async def test_a_slow_reader_that_reads_gets_it_all(tmp_path: Path) -> None:
     async with serving(tmp_path, write_seconds=1) as rig:
         rig.shelf.publish(POLICY, a_bundle(1, size=8_000_000))

@@ -82,6 +82,7 @@ async def test_a_rotation_of_the_authority_step_by_step(rig: Rig) -> None:
         await poll
     rig.shelf.publish(POLICY, a_bundle(2))
     assert await held == 200, "a connection without a certificate trusts nobody's authority"
+    assert rig.metric("connections_cut_total", reason="distrusted") == 2, "the two with certificates"
     with pytest.raises(aiohttp.ClientError):
         await status(await rig.session("", an_svid(old), new))
     assert await status(await rig.session("", an_svid(new), new)) == 200
