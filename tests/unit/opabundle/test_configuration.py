@@ -1,5 +1,6 @@
 """What an OPA of a namespace is told, as a whole and where a mistake would open something."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from zerotrust.opabundle import configuration, signing
 from zerotrust.opabundle.archive import ROOTS
 from zerotrust.opabundle.configuration import ClientCertificate, Service, Verification
 
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples" / "opa"
 KEY = signing.create()
 SERVICE = Service("https://zerotrust-bundle-server.zerotrust-system.svc:8443")
 VERIFICATION = Verification(KEY.id, signing.public_pem(KEY.public), "zerotrust-system")
@@ -112,3 +114,40 @@ def test_what_another_reader_could_take_for_a_number_is_quoted(text: str) -> Non
 
 def test_pem_is_a_block() -> None:
     assert "key: |\n" in configuration.to_yaml(document())
+
+
+def manifests(name: str) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all((EXAMPLES / name).read_text()))
+
+
+def test_the_example_mounts_what_the_configuration_reads() -> None:
+    role, _, deployment = manifests("10-sidecar.yaml")
+    assert role["rules"] == [{"apiGroups": ["zerotrust.dev"], "resources": ["policybundles"], "verbs": ["get"]}]
+    pod = deployment["spec"]["template"]["spec"]
+    (opa,) = [container for container in pod["containers"] if container["name"] == "opa"]
+    mounts = {mount["name"]: mount["mountPath"] for mount in opa["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    projected = volumes["token"]["projected"]["sources"][0]["serviceAccountToken"]
+    whole = document()
+    service = whole["services"]["zerotrust"]
+    assert f"{mounts['token']}/{projected['path']}" == service["credentials"]["bearer"]["token_path"]
+    assert projected["audience"] == "zerotrust-bundles"
+    assert f"{mounts['trust-bundle']}/bundle.pem" == service["tls"]["ca_cert"]
+    assert mounts["bundles"] == whole["persistence_directory"]
+    assert volumes["opa"]["configMap"]["name"] == configuration.CONFIG_MAP
+    assert f"--config-file={mounts['opa']}/{configuration.ENVOY_FILE}" in opa["args"]
+    assert {variable["name"] for variable in opa["env"]} == {"POD_NAME", "POD_UID"}
+
+
+def test_the_examples_envoy_asks_the_plugin_and_never_lets_in_without_an_answer() -> None:
+    (envoy,) = manifests("envoy.yaml")
+    (chain,) = envoy["static_resources"]["listeners"][0]["filter_chains"]
+    http = chain["filters"][0]["typed_config"]
+    asked = http["http_filters"][0]["typed_config"]
+    clusters = {cluster["name"]: cluster for cluster in envoy["static_resources"]["clusters"]}
+    cluster = clusters[asked["grpc_service"]["envoy_grpc"]["cluster_name"]]
+    address = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["endpoint"]["address"]["socket_address"]
+    assert f"{address['address']}:{address['port_value']}" == configuration.ENVOY_ADDRESS
+    assert asked["failure_mode_allow"] is False
+    assert http["forward_client_cert_details"] == "SANITIZE_SET"
+    assert chain["transport_socket"]["typed_config"]["require_client_certificate"] is True
