@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from tests.support.certificates import NOW
 from tests.support.policies import Body, a_policy, tables_of
+from zerotrust.policy import evaluate as evaluation
 from zerotrust.policy.directory import Identity, PlainDirectory, Workload, default_selector
-from zerotrust.policy.evaluate import Key, Reason, Request, Token, Verdict, evaluate, is_open
+from zerotrust.policy.evaluate import Decision, Key, Reason, Request, Token, Verdict, evaluate, is_open
 from zerotrust.policy.table import Table, Window
 
 ORDERS, FRONT, OTHER = Workload("shop", "orders"), Workload("web", "front"), Workload("web", "other")
@@ -441,3 +442,41 @@ def test_connections_have_the_protocol_of_the_row() -> None:
     rule = a_rule(to={"protocol": "UDP"})
     assert decide(replace(CONNECTION, protocol="UDP"), rule).allowed
     assert decide(CONNECTION, rule).reason == "no_grant"
+
+
+# --- what a decision point reports beside the verdict ---
+
+
+def answer(*rules: Body, enforcement: Literal["Enforce", "Observe"] = "Enforce", **spec: Any) -> Decision:
+    table = replace(a_table(*rules, **spec), enforcement=enforcement)
+    return evaluation.decide(table, GET, NOW)
+
+
+def test_a_server_that_is_enforced_reports_nothing_beside() -> None:
+    assert answer(a_rule()) == Decision(decide(GET, a_rule()))
+    assert answer() == Decision(decide(GET))
+
+
+def test_a_server_in_observe_is_allowed_and_reports_what_would_have_been() -> None:
+    denied = answer(enforcement="Observe")
+    assert (denied.verdict.allowed, denied.verdict.reason) == (True, "allowed")
+    assert denied.observed == decide(GET)
+    allowed = answer(a_rule(), enforcement="Observe")
+    assert allowed.verdict == allowed.observed == decide(GET, a_rule())
+
+
+def test_a_candidate_that_would_allow_is_reported() -> None:
+    found = answer(a_rule(), mode="Observe")
+    assert (found.verdict.allowed, found.verdict.reason) == (False, "no_grant")
+    assert found.candidate is not None
+    assert (found.candidate.allowed, found.candidate.policy, found.candidate.rule) == (True, "policy", "rule")
+
+
+def test_a_candidate_that_would_deny_otherwise_is_reported() -> None:
+    found = answer(a_rule(effect="Deny"), mode="Observe")
+    assert found.candidate is not None
+    assert (found.verdict.reason, found.candidate.reason) == ("no_grant", "denied_by_rule")
+
+
+def test_a_candidate_that_changes_nothing_is_not_reported() -> None:
+    assert answer(a_rule(to={"methods": ["POST"]}), mode="Observe").candidate is None

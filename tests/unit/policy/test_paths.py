@@ -57,6 +57,7 @@ def test_what_can_be_read_in_one_way_is_decoded_once(path: str, read: tuple[str,
             *("/%", "/%4", "/%zz", "/%4g", "/a%", "/%u002e", "/%-1", "/% 41", "/%+1", "/%\u0661\u0661"),
             *("/%ff", "/%C3", "/%C3%28", "/%A9", "/%C0%AF", "/%C0%AE%C0%AE/", "/%E0%80%AF", "/%F0%80%80%AF"),
             *("/%ED%A0%80", "/\ud800", "/\udc00a", "/a\ud83d", "/%F4%90%80%80", "/%FE"),
+            *("/\ufffd", "/a%EF%BF%BDb"),  # what other readers make of such octets
         )
     ],
 )
