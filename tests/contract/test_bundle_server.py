@@ -343,9 +343,9 @@ async def test_draining_answers_who_waits_and_then_closes(rig: Rig) -> None:
     stop = asyncio.create_task(rig.server.drain())
     await asyncio.sleep(0)
     assert rig.server.not_ready() == "draining"
-    late = asyncio.create_task(get(sessions[0], **wait()))
+    async with sessions[0].get(PATH) as late:
+        assert (late.status, late.headers["Connection"]) == (200, "close")
     assert {status for status, _, _ in await asyncio.gather(*held)} == {304}
-    assert (await late)[0] == 200
     await asyncio.wait_for(stop, 5)
     with pytest.raises(aiohttp.ClientError):
         await get(sessions[0])
