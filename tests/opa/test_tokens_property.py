@@ -111,7 +111,7 @@ TOKENS = st.one_of(
 )
 
 
-@examples(12)
+@examples(8)
 @given(st.lists(TOKENS, min_size=BATCH, max_size=BATCH, unique=True))
 def test_both_verifiers_agree_about_changed_tokens(tokens: list[str]) -> None:
     # Each is asked at a moment of its own: in one run OPA takes equal arguments, such as 1 and 1.0, for the same.

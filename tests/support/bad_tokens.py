@@ -45,9 +45,10 @@ def good() -> Iterator[Case]:
     yield Case("access token of another client", token({"azp": "frontend"}), True)
     yield Case("access token of one of its audiences", token({"aud": ["orders", "billing"], "azp": "orders"}), True)
     yield Case("two spaces between scopes", token({"scope": " a  b "}), True)
-    yield Case("expired within the leeway", token({"exp": SECONDS - 59}), True)
+    yield Case("expired within the leeway", token({"iat": SECONDS - 600, "exp": SECONDS - 59}), True)
     yield Case("from the future within the leeway", token({"iat": SECONDS + 60, "nbf": SECONDS + 60}), True)
     yield Case("fractions of seconds", token({"iat": SECONDS - 0.25, "exp": SECONDS + 299.5}), True)
+    yield Case("a late fraction", token({"iat": SECONDS - 0.25, "nbf": SECONDS - 0.0625, "exp": SECONDS + 1.5}), True)
     yield Case("31 days", token({"iat": SECONDS, "exp": SECONDS + MONTH}), True)
     yield Case("letters beyond ASCII", token({"name": "Žofie 🦊"}), True)
     yield Case("escaped letters", token(text=json.dumps(claims(name='"Žofie" 🦊 </>'), ensure_ascii=True)), True)
@@ -63,7 +64,7 @@ def good() -> Iterator[Case]:
     other = provider(name="partner", issuer="https://partner.example.org")
     yield Case("second provider", token({"iss": "https://partner.example.org"}), True, (provider(), other))
     yield Case("last moment of the keys", GOOD, True, (provider(not_after=SECONDS + 1),))
-    yield Case("no leeway", token({"iat": SECONDS, "exp": SECONDS + 1}), True, (provider(leeway=0),))
+    yield Case("no leeway", token({"iat": SECONDS, "exp": SECONDS + 2}), True, (provider(leeway=0),))
 
 
 def bad() -> Iterator[Case]:
@@ -258,8 +259,9 @@ def n_claims() -> Iterator[Case]:
                  "1e1000000000", "9999999999", str(SECONDS + MONTH), str(10**30), f"{SECONDS + 300}e0"):  # fmt: skip
         yield Case(f"N13 exp {text}", token(text=f'{body}, "exp": {text}}}'))
     yield Case("N13 exp missing", token({"exp": None}))
-    yield Case("N13 expired", token({"exp": SECONDS - 60}))
-    yield Case("N13 expired in a fraction", token({"exp": SECONDS - 59.5}))
+    yield Case("N13 expired", token({"iat": SECONDS - 600, "exp": SECONDS - 60}))
+    yield Case("N13 expired in a fraction", token({"iat": SECONDS - 600, "exp": SECONDS - 59.5}))
+    yield Case("N13 ends in the second after it begins", token({"exp": SECONDS + 1, "iat": SECONDS}))
     yield Case("N13 ends before it begins", token({"exp": SECONDS + 10, "iat": SECONDS + 30}))
     for nbf in (SECONDS + 61, SECONDS + 3600, str(SECONDS), "NULL", [], False, -5):
         yield Case(f"N13 nbf {nbf if isinstance(nbf, str) else type(nbf).__name__} {nbf}", token({"nbf": nbf}))

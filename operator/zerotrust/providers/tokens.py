@@ -165,7 +165,7 @@ def _in_time(claims: Object, leeway: int, moment: int) -> bool:
     return (
         expiry * 1_000_000 > moment - leeway
         and latest * 1_000_000 <= moment + leeway
-        and expiry > latest
+        and expiry > latest + 1  # Rego verifies as of the second after it began
         and expiry - issued <= MAX_LIFETIME
     )
 
