@@ -421,6 +421,7 @@ async def test_a_rotation_of_the_key_needs_no_restart(tmp_path: Path) -> None:
             except (aiohttp.ClientError, TimeoutError):
                 seen.append((False, "unreachable"))
             await asyncio.sleep(0.02)
+        await one.host.labelled("signing_key", OTHER.id)
         assert {allowed for allowed, reason in seen if reason != "allowed"} <= {False}
 
 
@@ -431,6 +432,7 @@ async def test_opa_knows_every_option_and_says_who_it_is(tmp_path: Path) -> None
         await one.decide()
         status = one.host.statuses[-1]
         assert status["labels"]["namespace"] == NAMESPACE
+        assert status["labels"]["signing_key"] == KEY.id
         path, headers = one.host.requests[0]
         assert path in (POLICY_PATH, REVOCATIONS_PATH)
         assert headers["Authorization"] == "Bearer a-token"

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,24 +76,33 @@ class BundleHost:
             before.changed.set()
 
     async def reported(self, bundle: str, **wanted: object) -> dict[str, Any]:
-        """Wait for a status report in which this bundle's fields have these values; True stands for any value at all."""
+        """Wait for a status report in which this bundle's fields have these values, and return them all."""
 
+        def fits(status: dict[str, Any]) -> bool:
+            one = status.get("bundles", {}).get(bundle, {})  # a first report may have no bundles at all
+            return all(one.get(name) == value for name, value in wanted.items())
+
+        found: dict[str, Any] = (await self._report(fits, f"{bundle} with {wanted}"))["bundles"][bundle]
+        return found
+
+    async def labelled(self, label: str, value: str) -> dict[str, Any]:
+        """Wait for a status report with this label."""
+        return await self._report(lambda status: status["labels"].get(label) == value, f"{label} {value}")
+
+    async def _report(self, fits: Callable[[dict[str, Any]], bool], what: str) -> dict[str, Any]:
         async def found() -> dict[str, Any]:
-            seen = 0
             while True:
-                for status in self.statuses[seen:]:
-                    one: dict[str, Any] = status.get("bundles", {}).get(bundle, {})
-                    if all(bool(one.get(k)) if v is True else one.get(k) == v for k, v in wanted.items()):
-                        return one
-                seen = len(self.statuses)
+                for status in self.statuses:
+                    if fits(status):
+                        return status
                 self._reported.clear()
                 await self._reported.wait()
 
         try:
             return await asyncio.wait_for(found(), PATIENCE_SECONDS)
         except TimeoutError:
-            last = self.statuses[-1].get("bundles") if self.statuses else "no status at all"
-            raise AssertionError(f"no report of {bundle} with {wanted}; the last is {last}") from None
+            last = self.statuses[-1] if self.statuses else "none"
+            raise AssertionError(f"no report of {what}; the last is {last}") from None
 
     def forget_reports(self) -> None:
         """Let `reported` look only at what comes from now on."""

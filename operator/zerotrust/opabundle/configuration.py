@@ -19,6 +19,7 @@ OPA_FILE = "opa.yaml"
 ENVOY_FILE = "opa-envoy.yaml"
 
 SERVICE = "zerotrust"
+KEY_LABEL = "signing_key"
 DECISION = "zerotrust/authz/decision"
 ENVOY_DECISION = "zerotrust/authz/envoy"
 ENVOY_ADDRESS = "127.0.0.1:9191"  # Envoy stands in the same pod; nobody else has anything to ask here
@@ -81,7 +82,12 @@ def document(
         "keys": {verification.key_id: {"algorithm": ALGORITHM, "key": verification.public_pem}},
         "bundles": {kind: _bundle(namespace, kind, verification) for kind in get_args(Kind)},
         "persistence_directory": persistence,
-        "labels": {"namespace": namespace, "pod": "${POD_NAME}", "pod_uid": "${POD_UID}"},
+        "labels": {
+            "namespace": namespace,
+            "pod": "${POD_NAME}",
+            "pod_uid": "${POD_UID}",
+            KEY_LABEL: verification.key_id,  # a status report says which bundles are active, but not from which path
+        },
         "default_decision": f"/{DECISION}",
         "status": {"service": SERVICE},
         "decision_logs": _decision_logs(),

@@ -47,7 +47,12 @@ def test_reports_and_logs_go_to_the_same_service() -> None:
     assert whole["decision_logs"]["service"] == "zerotrust"
     assert whole["decision_logs"]["mask_decision"] == "/system/log/mask"
     assert whole["decision_logs"]["reporting"]["buffer_size_limit_events"] == 10_000
-    assert whole["labels"] == {"namespace": "shop", "pod": "${POD_NAME}", "pod_uid": "${POD_UID}"}
+    assert whole["labels"] == {
+        "namespace": "shop",
+        "pod": "${POD_NAME}",
+        "pod_uid": "${POD_UID}",
+        "signing_key": KEY.id,
+    }
 
 
 def test_what_is_asked_by_default_is_the_decision() -> None:
