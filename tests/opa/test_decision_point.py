@@ -119,7 +119,7 @@ async def test_what_is_malformed_is_answered_and_denied(opa: Opa) -> None:
 
 
 def harmless(given: Any) -> bool:
-    """Headers may be any map of texts, a principal may be shown without mTLS, and a method may have any name."""
+    """Headers may be any map, a principal may be shown without mTLS, and a method may have any name."""
     plain = copy.deepcopy(given)
     http = plain["attributes"]["request"]["http"] if "attributes" in plain else plain["request"]
     headers = http.pop("headers")
@@ -130,7 +130,7 @@ def harmless(given: Any) -> bool:
     bare.pop("headers")
     if "attributes" not in whole:
         whole["source"].pop("mtls")
-    return plain == whole and isinstance(headers, dict) and all(isinstance(one, str) for one in headers.values())
+    return plain == whole and isinstance(headers, dict)
 
 
 async def test_random_nonsense_is_answered_and_denied(opa: Opa) -> None:

@@ -5,8 +5,8 @@ package zerotrust.authz.spiffe
 is_workload(id) if {
 	is_string(id)
 	count(id) <= 2048
-	regex.match(`\Aspiffe://[a-z0-9._-]{1,255}(/[a-zA-Z0-9._-]+)+\z`, id)
-	not regex.match(`/\.\.?(/|\z)`, id)
+	regex.match(`\Aspiffe://[a-z0-9._-]+(/([a-zA-Z0-9_-]|\.[a-zA-Z0-9_-]|\.\.[a-zA-Z0-9._-])[a-zA-Z0-9._-]*)+\z`, id)
 }
 
-trust_domain(id) := split(id, "/")[2] if is_workload(id)
+# Of an ID that is one.
+trust_domain(id) := split(id, "/")[2]
