@@ -8,10 +8,12 @@ from typing import Any, Protocol
 
 from zerotrust.bundleserver import words
 from zerotrust.bundleserver.caller import Caller
+from zerotrust.bundleserver.conditional import KEY_ID
 from zerotrust.bundleserver.refusals import Refused
 from zerotrust.bundleserver.shelf import Bundle, Place
 
 OK = ""
+KEY_LABEL = "signing_key"
 KEYS_REMEMBERED = timedelta(minutes=15)
 
 
@@ -28,7 +30,8 @@ class BundleState:
 class Report:
     """One status report. Who sent it comes from the token; `opa_id` is only what the sender calls itself.
 
-    `key_ids` are the keys under whose paths this replica has served the pod in the last quarter of an hour.
+    `key_ids` are the keys under whose paths this replica has served the pod in the last quarter of an hour, and the one
+    that the report's label `signing_key` names: a pod that lies about it keeps an old key alive, as by asking for it.
     """
 
     pod: str
@@ -103,9 +106,14 @@ def report_of(body: Any, caller: Caller, keys: frozenset[str], now: datetime, mo
         service_account=workload.service_account,
         opa_id=words.revision(words.member(body.get("labels"), "id")),
         bundles=dict(_state(name, state) for name, state in bundles.items()),
-        key_ids=keys,
+        key_ids=keys | _named_key(body),
         received_at=now,
     )
+
+
+def _named_key(body: Mapping[str, Any]) -> frozenset[str]:
+    named = words.member(body.get("labels"), KEY_LABEL)
+    return frozenset({named}) if isinstance(named, str) and KEY_ID.fullmatch(named) else frozenset()
 
 
 def _state(name: str, state: Any) -> tuple[str, BundleState]:

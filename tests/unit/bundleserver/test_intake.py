@@ -94,6 +94,14 @@ async def test_keys_in_use_are_those_we_have_served_the_pod_under(rig: Rig) -> N
     assert [report.key_ids for report in rig.sinks.reports] == [set(), {"k1"}, set(), set()]
 
 
+async def test_a_report_names_its_key(rig: Rig) -> None:
+    """Another replica may have served it."""
+    session = await rig.session(rig.token())
+    for label in ("12e4567890123456", "k.1", 7, None):
+        assert (await post(session, {"labels": {"signing_key": label}}))[0] == 204
+    assert [report.key_ids for report in rig.sinks.reports] == [{"12e4567890123456"}, set(), set(), set()]
+
+
 @pytest.mark.parametrize(
     ("body", "words"),
     [
