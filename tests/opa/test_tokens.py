@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.bad_tokens import GOOD, bad, good
 from tests.support.proving import only_in_prove
-from tests.support.tokens import Answer, Case, jwk, provider, python_answer, rego_answers, token
+from tests.support.tokens import RULES, Answer, Case, jwk, provider, python_answer, rego_answers, token
 
 CASES = [*good(), *bad()]
 TEXTS = [case for case in CASES if isinstance(case.raw, str)]
@@ -38,6 +38,13 @@ def test_opa_and_python_give_the_verdict_that_is_right(case: Case, answers: dict
 @pytest.mark.parametrize("raw", [None, 7, True, [], [GOOD], {"raw": GOOD}], ids=repr)
 def test_what_is_no_text_is_no_token(raw: object, tmp_path: Path) -> None:
     assert rego_answers([Case("", raw)], tmp_path) == [None]
+
+
+def test_no_shipped_rule_decodes_what_nobody_has_verified() -> None:
+    """`io.jwt.decode` ends OPA for a header such as {"cty": 5}, which needs no signature."""
+    modules = [path.read_text() for path in RULES.parents[1].rglob("*.rego")]
+    calls = [line for text in modules for line in text.splitlines() if "io.jwt." in line and not line.startswith("#")]
+    assert calls == ["\t[true, _, _] = io.jwt.decode_verify(raw, {"]
 
 
 KNOWN, OTHERS = provider(), provider(jwk("ES256", "x"), name="partner", issuer="https://partner.example.org")
