@@ -26,10 +26,22 @@ LAYERS = {
     "policy": {"common", "pki", "trustdomain", "identity"},
     "providers": {"common", "pki", "trustdomain", "identity", "policy"},
     "opabundle": {"common", "pki", "trustdomain", "identity", "policy"},
-    "engine": {"common", "telemetry", "pki", "trustdomain", "identity", "policy", "providers"},
+    "engine": {"common", "telemetry", "pki", "trustdomain", "identity", "policy", "providers", "opabundle"},
     "kube": {"common", "telemetry", "pki", "trustdomain", "identity", "policy", "engine"},
-    "bundleserver": {"common", "telemetry", "pki", "engine", "kube"},
-    "cli": {"common", "telemetry", "pki", "trustdomain", "identity", "policy", "engine", "kube"},
+    "bundleserver": {"common", "telemetry", "pki", "trustdomain", "policy", "opabundle", "engine", "kube"},
+    "cli": {
+        "common",
+        "telemetry",
+        "pki",
+        "trustdomain",
+        "identity",
+        "policy",
+        "opabundle",
+        "engine",
+        "kube",
+        "bundleserver",
+    },
+    "rego": set(),
 }
 PURE = ("common", "pki", "trustdomain", "identity", "policy", "opabundle")
 PURE_MAY_USE = {"cryptography", "joserfc", "pydantic", "pydantic_core", "yaml"}

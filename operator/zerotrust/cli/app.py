@@ -11,13 +11,22 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 from uuid import uuid4
 
 from kubernetes.aio.client import Configuration
 
+from zerotrust.common import naming
 from zerotrust.common.naming import Ref
+from zerotrust.engine.bundles import (
+    BundleRecordController,
+    OpaConfigController,
+    RevocationController,
+    SigningKeyController,
+)
 from zerotrust.engine.cache import Cache
 from zerotrust.engine.clock import Clock, SystemClock
+from zerotrust.engine.contents import BundleContents
 from zerotrust.engine.controller import Engine
 from zerotrust.engine.identities import IdentityController
 from zerotrust.engine.isolation import DefaultDenyController, NamespaceIsolation, RecordController
@@ -30,6 +39,7 @@ from zerotrust.kube.lease import DURATION, Lease
 from zerotrust.kube.observe import Observer
 from zerotrust.kube.recorder import Recorder
 from zerotrust.kube.watch import Watch
+from zerotrust.opabundle.configuration import Service
 from zerotrust.telemetry.health import TelemetryServer, Watchdog
 from zerotrust.telemetry.metrics import Metrics, Sample
 from zerotrust.trustdomain.authority import Entropy, KeyRing, SystemEntropy
@@ -56,6 +66,12 @@ class Options:
     drain_seconds: float = 5.0
     request_timeout: float = 30.0
     lease_duration: timedelta = DURATION
+    bundle_server: str = ""
+
+    @property
+    def bundle_server_url(self) -> str:
+        """Where decision points find the bundle server."""
+        return self.bundle_server or f"https://{naming.BUNDLE_SERVER}.{self.namespace}.svc:8443"
 
 
 class Controller:
@@ -83,6 +99,7 @@ class Controller:
         book = PolicyBook(self.cache, domains, self._clock)
         isolation = NamespaceIsolation(self.cache, domains)
         networks = NetworkPolicyController(self.cache, book, domains, isolation, self._clock)
+        contents = BundleContents(self.cache, book, domains, self._clock)
         self.engine = Engine(
             self.cache,
             (
@@ -93,6 +110,10 @@ class Controller:
                 networks,
                 DefaultDenyController(self.cache, isolation),
                 RecordController(self.cache, isolation),
+                BundleRecordController(self.cache, contents, self._clock),
+                SigningKeyController(self.cache, contents, options.namespace, lambda: None),
+                OpaConfigController(self.cache, contents, options.namespace, Service(options.bundle_server_url)),
+                RevocationController(self.cache, contents),
             ),
             PlanExecutor(self._client, self.cache, observe, self._recorder, self.metrics),
             self._clock,
@@ -220,7 +241,18 @@ class Controller:
                 yield (domain.meta.name,), active.not_after.timestamp()
 
 
-async def run_until_signal(controller: Controller) -> None:
+class Process(Protocol):
+    """What runs until it is told to stop."""
+
+    @property
+    def watch(self) -> Watch:
+        """Its watch, which brings kopf along."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set."""
+
+
+async def run_until_signal(process: Process) -> None:
     """Run until SIGTERM or SIGINT; a second signal ends the process at once."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -235,12 +267,12 @@ async def run_until_signal(controller: Controller) -> None:
             loop.add_signal_handler(number, on_signal)
 
     async def reinstall() -> None:
-        await controller.watch.watching.wait()  # kopf has put its own handlers in place by now
+        await process.watch.watching.wait()  # kopf has put its own handlers in place by now
         install()
 
     install()
     again = asyncio.create_task(reinstall())
     try:
-        await controller.run(stop)
+        await process.run(stop)
     finally:
         again.cancel()

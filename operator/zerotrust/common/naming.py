@@ -19,6 +19,11 @@ COMPONENT_NETWORK_POLICY = "network-policy"
 COMPONENT_DEFAULT_DENY = "default-deny"
 COMPONENT_ISOLATION_RECORD = "isolation-record"
 COMPONENT_ACCEPTED_POLICY = "accepted-policy"
+COMPONENT_BUNDLE_RECORD = "bundle-record"
+COMPONENT_BUNDLE_KEYS = "bundle-keys"
+COMPONENT_BUNDLE_REPORT = "bundle-report"
+COMPONENT_OPA_CONFIG = "opa-config"
+COMPONENT_REVOCATIONS = "revocations"
 
 IDENTITY = f"{GROUP}/service-identity"
 SERVICE_ACCOUNT = f"{GROUP}/service-account"
@@ -86,6 +91,18 @@ def network_policy_name(identity: str) -> str:
 def isolation_record_name(namespace: str) -> str:
     """Name of the ConfigMap that remembers who is isolated in a namespace, in the operator's namespace."""
     return namespace + ISOLATION_RECORD_SUFFIX
+
+
+BUNDLE_RECORD_SUFFIX = ".bundles"
+BUNDLE_KEYS = "policy-bundle-keys"
+REVOCATIONS = "zerotrust-revocations"
+REPORT_PREFIX = "zt-reports-"
+BUNDLE_SERVER = "zerotrust-bundle-server"
+
+
+def bundle_record_name(namespace: str) -> str:
+    """Name of the ConfigMap that records the order of a namespace's bundles, in the operator's namespace."""
+    return namespace + BUNDLE_RECORD_SUFFIX
 
 
 def accepted_policy_name(uid: str, number: int) -> str:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from zerotrust.common.errors import ZerotrustError
 from zerotrust.common.naming import Ref
@@ -83,6 +83,24 @@ class Controller(Protocol):
         """Smaller is more urgent."""
 
 
+class Statusless:
+    """A controller of objects without a status of their own: cheap to decide, and of failures the log tells."""
+
+    urgency: ClassVar[float] = 0.0
+
+    def is_slow(self, snapshot: object) -> bool:  # noqa: ARG002
+        """Never."""
+        return False
+
+    def failed(self, snapshot: object, failure: Failure, now: datetime) -> Plan:  # noqa: ARG002
+        """Nothing to show."""
+        return Plan()
+
+    def priority(self, ref: Ref) -> float:  # noqa: ARG002
+        """The same for every object."""
+        return self.urgency
+
+
 class Executor(Protocol):
     """Carries plans out."""
 
@@ -152,7 +170,9 @@ class Engine:
                 await self._reconcile(key)
             finally:
                 self.queue.done(key)
-            await asyncio.sleep(0)  # thousands of decisions that write nothing await nothing, and probes want their turn
+            await asyncio.sleep(
+                0
+            )  # thousands of decisions that write nothing await nothing, and probes want their turn
 
     async def _reconcile(self, key: Key) -> None:
         controller = self._controllers[key.controller]

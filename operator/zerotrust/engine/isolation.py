@@ -8,7 +8,7 @@ from zerotrust.common.errors import SpecError
 from zerotrust.common.naming import Ref
 from zerotrust.common.plan import Plan
 from zerotrust.engine.cache import Cache, Change
-from zerotrust.engine.controller import Failure, Touched
+from zerotrust.engine.controller import Statusless, Touched
 from zerotrust.engine.trustdomains import BY_NAMESPACE, TrustDomains
 from zerotrust.policy import isolation
 from zerotrust.policy.isolation import DefaultDenySnapshot, RecordSnapshot
@@ -65,10 +65,11 @@ def _isolates(spec: TrustDomainSpec, labels: object) -> bool:
             return False
 
 
-class DefaultDenyController:
+class DefaultDenyController(Statusless):
     """Keeps the default-deny of each isolated namespace."""
 
     name = "DefaultDeny"
+    urgency = -0.25  # after the network policies of identities: what is allowed is in place before it
 
     def __init__(self, cache: Cache, isolation_of: NamespaceIsolation) -> None:
         self._cache, self._isolation = cache, isolation_of
@@ -98,24 +99,12 @@ class DefaultDenyController:
             waiting=any(not one.ready[0] for one in identities),
         )
 
-    def is_slow(self, snapshot: DefaultDenySnapshot) -> bool:  # noqa: ARG002 - nothing is computed here
-        """Never."""
-        return False
-
     def reconcile(self, snapshot: DefaultDenySnapshot, now: datetime) -> Plan:
         """Decide; pure."""
         return isolation.reconcile_default_deny(snapshot, now)
 
-    def failed(self, snapshot: DefaultDenySnapshot, failure: Failure, now: datetime) -> Plan:  # noqa: ARG002
-        """The log tells; there is no resource of one namespace to tell it in."""
-        return Plan()
 
-    def priority(self, ref: Ref) -> float:  # noqa: ARG002 - allows come first
-        """After the network policies of identities."""
-        return -0.25
-
-
-class RecordController:
+class RecordController(Statusless):
     """Keeps the record of who is isolated; a key is the record's place."""
 
     name = "IsolationRecord"
@@ -145,21 +134,9 @@ class RecordController:
             namespace_exists=self._cache.get(Ref("Namespace", "", namespace)) is not None,
         )
 
-    def is_slow(self, snapshot: RecordSnapshot) -> bool:  # noqa: ARG002 - nothing is computed here
-        """Never."""
-        return False
-
     def reconcile(self, snapshot: RecordSnapshot, now: datetime) -> Plan:  # noqa: ARG002 - no time in it
         """Decide; pure."""
         return isolation.reconcile_record(snapshot)
-
-    def failed(self, snapshot: RecordSnapshot, failure: Failure, now: datetime) -> Plan:  # noqa: ARG002
-        """The log tells; the network policies are the first memory, and this is the second."""
-        return Plan()
-
-    def priority(self, ref: Ref) -> float:  # noqa: ARG002 - it can wait
-        """After everything that people wait for."""
-        return 0.0
 
 
 def _default_deny(namespace: str) -> Ref:

@@ -11,7 +11,7 @@ from zerotrust.common.observed import EndpointSlice, NetworkPolicy
 from zerotrust.common.plan import Apply, Plan
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import Clock
-from zerotrust.engine.controller import Failure, Touched
+from zerotrust.engine.controller import Failure, Statusless, Touched
 from zerotrust.engine.difference import missing
 from zerotrust.engine.isolation import NamespaceIsolation
 from zerotrust.engine.policybook import POLICIES, PolicyBook
@@ -31,10 +31,11 @@ FOREIGN = "foreign-network-policies-by-namespace"
 API_SERVER = "api-server-endpoint-slices"
 
 
-class NetworkPolicyController:
+class NetworkPolicyController(Statusless):
     """Keeps the network policy of each identity; a key is the network policy's place."""
 
     name = "NetworkPolicy"
+    urgency = -0.75  # after authorities, and before the next policy: what is accepted is written before more is
 
     def __init__(
         self, cache: Cache, book: PolicyBook, domains: TrustDomains, isolation_of: NamespaceIsolation, clock: Clock
@@ -109,21 +110,9 @@ class NetworkPolicyController:
         }
         return Surroundings(dns, tuple(sorted(api_server)), self._isolation.closed(ref.namespace))
 
-    def is_slow(self, snapshot: NetworkSnapshot) -> bool:  # noqa: ARG002 - milliseconds
-        """Never."""
-        return False
-
     def reconcile(self, snapshot: NetworkSnapshot, now: datetime) -> Plan:
         """Decide; pure."""
         return isolation.reconcile_network(snapshot, now)
-
-    def failed(self, snapshot: NetworkSnapshot, failure: Failure, now: datetime) -> Plan:  # noqa: ARG002
-        """The TrustPolicy's status tells which targets are not programmed."""
-        return Plan()
-
-    def priority(self, ref: Ref) -> float:  # noqa: ARG002 - who may talk to whom is more urgent than a renewal
-        """After authorities, and before the next policy: what is accepted is written before more is."""
-        return -0.75
 
     def programming(self, identity: Identity) -> tuple[Programming, NetworkSnapshot]:
         """How far an identity's network policy is: the object in the cluster against what it should be."""

@@ -9,7 +9,7 @@ from zerotrust.common.naming import Ref
 from zerotrust.common.observed import CustomResource, Plain
 from zerotrust.common.plan import Plan
 from zerotrust.engine.cache import Cache, Change
-from zerotrust.engine.controller import Failure, Touched
+from zerotrust.engine.controller import Failure, Statusless, Touched
 from zerotrust.identity.resource import ServiceIdentitySpec
 from zerotrust.identity.snapshot import TrustDomainView
 from zerotrust.pki.keys import is_slow
@@ -112,6 +112,8 @@ class TrustDomains:
         """Tell whether the trust bundle goes to a namespace."""
         if isinstance(domain.spec, SpecError) or namespace.meta.deleting:
             return False
+        if namespace.meta.name == self.operator_namespace:
+            return True  # decision points are told the authorities as they are there, where no tenant edits
         selection = domain.spec.bundle.namespaces
         if selection.all:
             return True
@@ -271,10 +273,11 @@ class TrustDomainController:
         return -2.0
 
 
-class TrustBundleController:
+class TrustBundleController(Statusless):
     """Keeps the trust bundle's ConfigMap in each selected namespace; a key is (namespace, trust domain)."""
 
     name = "TrustBundle"
+    urgency = -1.0  # verifiers first, then who is verified
 
     def __init__(self, cache: Cache, domains: TrustDomains) -> None:
         self._cache, self._domains = cache, domains
@@ -330,21 +333,9 @@ class TrustBundleController:
             observed=self._cache.get(place),
         )
 
-    def is_slow(self, snapshot: BundleSnapshot) -> bool:  # noqa: ARG002 - nothing is computed here
-        """Never."""
-        return False
-
     def reconcile(self, snapshot: BundleSnapshot, now: datetime) -> Plan:
         """Decide; pure."""
         return distribution.reconcile_bundle(snapshot, now)
-
-    def failed(self, snapshot: BundleSnapshot, failure: Failure, now: datetime) -> Plan:  # noqa: ARG002
-        """The TrustDomain's status tells how many namespaces carry the bundle."""
-        return Plan()
-
-    def priority(self, ref: Ref) -> float:  # noqa: ARG002 - verifiers first, then who is verified
-        """Before any leaf."""
-        return -1.0
 
 
 def same_generation(change: Change) -> bool:

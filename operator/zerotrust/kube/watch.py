@@ -8,7 +8,7 @@ objects are gone; an object kept by mistake is a security bug here, so each re-l
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 import kopf
@@ -51,9 +51,12 @@ class Watch:
         clock: Clock,
         metrics: Metrics,
         resources: Iterable[ResourceType] = WATCHED,
+        compare_every: timedelta = COMPARE_EVERY,
     ) -> None:
         self._client, self._cache, self._observe = client, cache, observe
         self._clock, self._metrics = clock, metrics
+        self.compare_every = compare_every
+        self._confirmed: dict[str, datetime] = {}
         self._resources = {resource.kind: resource for resource in resources}
         self._due: asyncio.Queue[str] = asyncio.Queue()
         self._comparisons = Scheduler(clock, lambda kind: self._due.put_nowait(str(kind)))
@@ -79,15 +82,25 @@ class Watch:
                     await asyncio.sleep(2)
 
     async def _fill(self, resource: ResourceType) -> None:
+        began = self._clock.now()
         async for page, _ in self._client.list(resource):
             for body in page:
                 self._cache.put(self._observe(resource.kind, body))
             await asyncio.sleep(0)
+        self._confirmed[resource.kind] = began
+
+    @property
+    def confirmed(self) -> datetime | None:
+        """The time up to which the cache is known to miss nothing, None before everything was listed once.
+
+        A watch that is stuck looks like a quiet one; only a list that the API server answers anew tells them apart.
+        """
+        return min(self._confirmed.values()) if len(self._confirmed) == len(self._resources) else None
 
     async def run(self, configuration: Configuration) -> None:
         """Watch until cancelled; WatchEnded when kopf gives up."""
         for kind in self._resources:
-            self._comparisons.no_later_than(kind, self._clock.now() + COMPARE_EVERY)
+            self._comparisons.no_later_than(kind, self._clock.now() + self.compare_every)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._comparisons.run(), name="comparison-timer")
             tasks.create_task(self._compare_when_due(), name="comparisons")
@@ -151,11 +164,11 @@ class Watch:
                 logger.warning("comparison of %s failed: %s", kind, error)
                 self._comparisons.set(kind, self._clock.now() + RETRY)
             else:
-                self._comparisons.no_later_than(kind, self._clock.now() + COMPARE_EVERY)
+                self._comparisons.no_later_than(kind, self._clock.now() + self.compare_every)
 
     async def compare(self, kind: str) -> None:
         """Compare the cache with an authoritative list: drop what is gone, read what is newer."""
-        resource = self._resources[kind]
+        resource, began = self._resources[kind], self._clock.now()
         seen: dict[Ref, int] = {}
         version = ""
         async for page, version in self._client.list(resource, metadata_only=True):  # noqa: B007 - read after the loop
@@ -175,6 +188,7 @@ class Watch:
             known = self._cache.get(ref)
             if known is None or int(known.meta.resource_version) < newest:
                 changed += await self._read(ref)
+        self._confirmed[kind] = began
         self._metrics.compared(kind, (("deleted", gone), ("changed", changed)))
         if gone or changed:
             logger.info(

@@ -14,7 +14,7 @@ from typing import Any
 
 from cryptography import x509
 
-from zerotrust.common.naming import COMPONENT, COMPONENT_AUTHORITY_RECORD
+from zerotrust.common.naming import COMPONENT, COMPONENT_AUTHORITY_RECORD, COMPONENT_BUNDLE_KEYS
 from zerotrust.common.observed import Meta, meta_of
 from zerotrust.pki import keys
 from zerotrust.pki import x509 as profiles
@@ -24,6 +24,7 @@ PRIVATE_KEY = "tls.key"
 AUTHORITIES = "ca.crt"
 SPIFFE_BUNDLE = "bundle.spiffe.json"
 RECORD = "record.json"
+_WITH_RECORD = (COMPONENT_AUTHORITY_RECORD, COMPONENT_BUNDLE_KEYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def observe(body: Mapping[str, Any]) -> ObservedSecret:
     data = body.get("data") or {}
     digests = {sys.intern(key): digest(_decoded(value)) for key, value in data.items()}
     certificate, problem = _certificate(_decoded(data.get(CERTIFICATE)), _decoded(data.get(PRIVATE_KEY)))
-    kept = [RECORD] if meta.labels.get(COMPONENT) == COMPONENT_AUTHORITY_RECORD else []
+    kept = [RECORD] if meta.labels.get(COMPONENT) in _WITH_RECORD else []
     if certificate is not None and certificate.signs:
         kept.append(AUTHORITIES)
     public = {key: _decoded(data[key]) for key in kept if key in data}

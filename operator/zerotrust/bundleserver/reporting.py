@@ -1,0 +1,132 @@
+"""What this replica has heard, written into its report object: at most once a second, and only when it says something new."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from zerotrust.bundleserver.intake import Delivery, Report
+from zerotrust.bundleserver.publisher import Publisher
+from zerotrust.bundleserver.shelf import Kind
+from zerotrust.common.naming import Ref
+from zerotrust.engine.clock import Clock
+from zerotrust.kube.client import Body, Client
+from zerotrust.kube.errors import AlreadyExists, KubeError, NotFound
+from zerotrust.opabundle import reports
+from zerotrust.opabundle.reports import MAX_POINTS, NamespaceReport, Point
+
+logger = logging.getLogger(__name__)
+
+PERIOD = 1.0
+HEARTBEAT = timedelta(minutes=1)
+SKEW = timedelta(seconds=30)
+
+
+class Reporting:
+    """Takes reports and deliveries, and writes what follows from them; `owner` is the replica's own pod, if it has one."""
+
+    def __init__(self, client: Client, clock: Clock, ref: Ref, publisher: Publisher, owner: Body | None = None) -> None:
+        self._client, self._clock, self._ref = client, clock, ref
+        self._publisher, self._owner = publisher, owner
+        self._points: OrderedDict[str, tuple[str, Point]] = OrderedDict()
+        self._written: dict[str, NamespaceReport] | None = None
+        self._at: datetime | None = None
+
+    def report(self, report: Report) -> None:
+        """Take a status report; the newest of a pod replaces the older ones."""
+        revisions = {
+            kind.value: state.active_revision
+            for kind in Kind
+            if (state := report.bundles.get(kind.value)) is not None and state.active_revision
+        }
+        serials = {
+            kind: self._publisher.serial_of(report.namespace, Kind(kind), one) for kind, one in revisions.items()
+        }
+        ends = [one.not_after for one in self._publisher.served(report.namespace).values()]
+        known = self._points.get(report.pod_uid)
+        until = max([*ends, *([known[1].until] if known else [])], default=report.received_at)
+        keys = tuple(sorted(report.key_ids))
+        self._note(
+            report.namespace,
+            Point(
+                report.pod_uid, report.pod, report.service_account, revisions, serials, keys, until, report.received_at
+            ),
+        )
+
+    def delivered(self, delivery: Delivery) -> None:
+        """Take note that somebody was sent a bundle: whoever then keeps silent has not agreed."""
+        caller, place = delivery.caller, delivery.place
+        if not caller.pod_uid or caller.workload is None:
+            return
+        known = self._points.get(caller.pod_uid)
+        point = known[1] if known else Point(
+            caller.pod_uid, caller.pod, caller.workload.service_account, {}, {}, (), delivery.not_after,
+            delivery.delivered_at,
+        )  # fmt: skip
+        keys = tuple(sorted({*point.key_ids, place.key_id}))
+        self._note(place.namespace, point._replace(until=max(point.until, delivery.not_after), key_ids=keys))
+
+    def _note(self, namespace: str, point: Point) -> None:
+        self._points[point.uid] = (namespace, point)
+        self._points.move_to_end(point.uid)
+        if len(self._points) > MAX_POINTS:
+            self._points.popitem(last=False)
+            logger.warning("more than %d decision points report to this replica: run more replicas", MAX_POINTS)
+
+    def _current(self, now: datetime) -> dict[str, NamespaceReport]:
+        for uid in [uid for uid, (_, one) in self._points.items() if one.until + SKEW < now]:
+            del self._points[uid]
+        found: dict[str, NamespaceReport] = {}
+        for namespace in self._publisher.namespaces():
+            served = {kind.value: one.serial for kind, one in self._publisher.served(namespace).items()}
+            points = sorted(one for place, one in self._points.values() if place == namespace)
+            found[namespace] = NamespaceReport(served, tuple(points))
+        return found
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            try:
+                await self.write()
+            except KubeError as error:
+                logger.warning("report not written, trying again: %s", error)
+                self._written = None
+            await asyncio.sleep(PERIOD)
+
+    async def write(self) -> None:
+        """Write the report if it says something new, or once a minute while anybody reports."""
+        now = self._clock.now()
+        current = self._current(now)
+        if self._at is not None and self._written is not None and _substance(current) == _substance(self._written):
+            somebody = any(one.points for one in current.values())
+            if not somebody or now - self._at < HEARTBEAT:
+                return
+        body = reports.manifest(self._ref.name, self._ref.namespace, current)
+        if self._owner is not None:
+            body["metadata"]["ownerReferences"] = [self._owner]
+        gone = {place: None for place in self._written or () if place not in current}
+        try:
+            if self._written is None:
+                await self._client.create(body)
+            else:
+                await self._client.patch(self._ref, {"data": {**body["data"], **gone}})
+        except AlreadyExists:
+            await self._client.patch(
+                self._ref, {"metadata": {"labels": body["metadata"]["labels"]}, "data": body["data"]}
+            )
+        except NotFound:
+            await self._client.create(body)
+        self._written, self._at = current, now
+
+
+_ANY = datetime.min.replace(tzinfo=UTC)
+
+
+def _substance(found: Mapping[str, NamespaceReport]) -> dict[str, NamespaceReport]:
+    """A report without the times at which somebody was heard: those alone are worth a write once a minute only."""
+    return {
+        namespace: replace(one, points=tuple(point._replace(at=_ANY, until=_ANY) for point in one.points))
+        for namespace, one in found.items()
+    }

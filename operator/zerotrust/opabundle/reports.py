@@ -1,0 +1,123 @@
+"""What bundle servers report, one object for each replica: what it serves, and which revision each decision point runs."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from zerotrust.common import naming
+from zerotrust.common.observed import ConfigMap
+from zerotrust.opabundle.record import KINDS, Entry
+
+MAX_POINTS = 4_000  # of one replica: 200 bytes each stay below the megabyte that an object may have
+
+
+class Point(NamedTuple):
+    """A decision point: a pod with an OPA. `revisions` are those that it runs, `serials` their places in the order (0:
+    unknown), `until` is when the last content that it was sent ceases to be believed, `at` when it was heard of last.
+    """
+
+    uid: str
+    pod: str
+    account: str
+    revisions: Mapping[str, str]
+    serials: Mapping[str, int]
+    key_ids: tuple[str, ...]
+    until: datetime
+    at: datetime
+
+
+@dataclass(frozen=True)
+class NamespaceReport:
+    """One replica's view of one namespace: the serials that it serves, and its decision points."""
+
+    served: Mapping[str, int] = field(default_factory=dict)
+    points: tuple[Point, ...] = ()
+
+
+def manifest(name: str, namespace: str, reports: Mapping[str, NamespaceReport]) -> dict[str, Any]:
+    """The object of one replica."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {naming.MANAGED_BY: naming.OPERATOR, naming.COMPONENT: naming.COMPONENT_BUNDLE_REPORT},
+        },
+        "data": {place: _rendered(report) for place, report in sorted(reports.items())},
+    }
+
+
+def is_report(observed: ConfigMap, operator_namespace: str) -> bool:
+    """Tell whether an object is a replica's; only those in the operator's namespace count."""
+    ours = observed.meta.labels.get(naming.COMPONENT) == naming.COMPONENT_BUNDLE_REPORT
+    return ours and observed.meta.namespace == operator_namespace
+
+
+def read(observed: ConfigMap, namespace: str) -> NamespaceReport:
+    """What a replica says of a namespace; what cannot be read counts as nothing said."""
+    try:
+        content = json.loads(observed.data.get(namespace, "{}"))
+        points = tuple(_point(one) for one in content.get("points", ()))
+        served: dict[str, int] = {
+            kind: int(content.get("served", {})[kind]) for kind in KINDS if kind in content.get("served", {})
+        }
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        return NamespaceReport()
+    return NamespaceReport(served, points)
+
+
+def merged(reports: Iterable[NamespaceReport]) -> tuple[Point, ...]:
+    """The decision points of all replicas, by what was heard of each last; whatever was sent to it counts."""
+    newest: dict[str, Point] = {}
+    for report in reports:
+        for point in report.points:
+            known = newest.get(point.uid)
+            if known is not None:
+                later = max(known, point, key=lambda one: one.at)
+                point = later._replace(until=max(known.until, point.until))
+            newest[point.uid] = point
+    return tuple(newest[uid] for uid in sorted(newest))
+
+
+def acknowledges(point: Point, kind: str, entry: Entry, since: datetime | None) -> bool:
+    """Tell whether a decision point runs what is recorded, or anything that is later than `since`.
+
+    Serials are at least the seconds since 1970 at which they were given (record.py), so they compare with times.
+    """
+    if point.revisions.get(kind) == entry.revision:
+        return True
+    return since is not None and point.serials.get(kind, 0) > int(since.timestamp())
+
+
+def _rendered(report: NamespaceReport) -> str:
+    points = [
+        {
+            "uid": one.uid,
+            "pod": one.pod,
+            "account": one.account,
+            "revisions": dict(one.revisions),
+            "serials": dict(one.serials),
+            "keys": list(one.key_ids),
+            "until": int(one.until.timestamp()),
+            "at": int(one.at.timestamp()),
+        }
+        for one in report.points
+    ]
+    content = {"served": dict(report.served), "points": points}
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
+def _point(entry: Mapping[str, Any]) -> Point:
+    return Point(
+        str(entry["uid"]),
+        str(entry["pod"]),
+        str(entry["account"]),
+        {kind: str(entry["revisions"][kind]) for kind in KINDS if kind in entry["revisions"]},
+        {kind: int(entry["serials"][kind]) for kind in KINDS if kind in entry["serials"]},
+        tuple(str(one) for one in entry["keys"]),
+        datetime.fromtimestamp(entry["until"], UTC),
+        datetime.fromtimestamp(entry["at"], UTC),
+    )

@@ -1,0 +1,62 @@
+"""From a TrustPolicy on a real API server to the verdict of a real OPA, through the controller and the bundle server."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hack.controlplane import EXISTING_CLUSTER
+from tests.support.decision_points import DecisionPoints
+from tests.support.deployment import ROOT, Running, deployed
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(EXISTING_CLUSTER in os.environ, reason="installs cluster-wide objects"),
+]
+
+API = "zerotrust.dev/v1alpha1"
+ORDERS = "spiffe://example.org/ns/shop/sa/orders"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with deployed(tmp_path_factory.mktemp("bundles")) as running:
+        running.apply(ROOT / "examples" / "quickstart")
+        yield running
+
+
+def policy(*rules: dict[str, Any], name: str = "orders", **spec: Any) -> dict[str, Any]:
+    body = {"target": {"identities": ["orders"]}, "rules": list(rules), **spec}
+    return {"apiVersion": API, "kind": "TrustPolicy", "metadata": {"name": name, "namespace": "shop"}, "spec": body}
+
+
+def allow(*paths: str, **more: Any) -> dict[str, Any]:
+    peer = {"workload": {"name": "frontend", "namespace": "web"}}
+    to = {"port": 8443, "methods": ["GET"], "paths": list(paths)}
+    return {"name": "frontend-reads", "from": [peer], "to": [to], **more}
+
+
+def request(path: str, client: str = "web/sa/frontend", **more: Any) -> dict[str, Any]:
+    return {
+        "server": ORDERS,
+        "source": {"principal": f"spiffe://example.org/ns/{client}", "mtls": True},
+        "request": {"method": "GET", "path": path, "port": 8443, "protocol": "TCP", "headers": {}, **more},
+    }
+
+
+async def test_a_policy_reaches_a_decision_point_and_is_acknowledged(cluster: Running, tmp_path: Path) -> None:
+    points = DecisionPoints(cluster, tmp_path)
+    async with points.serving():
+        cluster.apply(policy(allow("/a")))
+        async with points.opa("shop", "orders", "orders-0") as opa:
+            await opa.ready()
+            await points.decided(opa, request("/a"), "allowed")
+            await points.decided(opa, request("/b"), "no_grant")
+            assert (await opa.ask(request("/a", "shop/sa/payments")))["reason"] == "no_grant"
+            cluster.apply(policy(allow("/b")))
+            await points.decided(opa, request("/b"), "allowed", 10)
+            assert (await opa.ask(request("/a")))["reason"] == "no_grant"
+            cluster.plane.kubectl("delete", "tp", "orders", "-n", "shop")
+            await points.decided(opa, request("/b"), "no_grant", 10)
