@@ -99,6 +99,14 @@ class Scene:
             return False, "undefined"
         return answer["allowed"] is True, answer["reason"]
 
+    async def run(self, archive: bytes, kind: str = "policy") -> None:
+        """Publish a good bundle and wait until it is active: its short validity must not pass while OPA starts."""
+        self.host.publish(f"/bundles/{KEY.id}/{NAMESPACE}/{kind}", archive)
+        deadline = time.time() + 10
+        while await self.opa.data(f"zerotrust/{kind}/meta/not_after") != not_after(archive):
+            assert time.time() < deadline, "it never became active"
+            await asyncio.sleep(0.01)
+
     async def until(self, wanted: tuple[bool, str], seconds: float = 10.0) -> float:
         """Wait for a decision; the time at which it was first seen."""
         deadline = time.time() + seconds
@@ -132,11 +140,11 @@ STALE = (False, "stale_bundle")
 
 
 @asynccontextmanager
-async def scene(folder: Path, first: bytes, second: bytes | None = None) -> AsyncIterator[Scene]:
-    """OPA runs `first` as its policy, and the revocations."""
+async def scene(folder: Path, first: bytes = b"") -> AsyncIterator[Scene]:
+    """OPA runs `first` as its policy, or one in which only the client may call, and no revocations."""
     async with BundleHost() as host:
-        host.publish(POLICY_PATH, first)
-        host.publish(REVOCATIONS_PATH, second or some_revocations())
+        host.publish(POLICY_PATH, first or a_policy(CLIENT))
+        host.publish(REVOCATIONS_PATH, some_revocations())
         opa = Opa(folder, local(host, folder))
         witness = None
         try:
@@ -221,8 +229,8 @@ SPOILT: dict[str, tuple[Callable[[], bytes], str]] = {
 @pytest.mark.parametrize("name", SPOILT)
 async def test_a_spoilt_bundle_is_refused_and_the_last_good_one_stays_until_its_end(name: str, tmp_path: Path) -> None:
     spoil, message = SPOILT[name]
-    good = a_policy(CLIENT, valid=SHORT)
-    async with scene(tmp_path, good) as one:
+    async with scene(tmp_path) as one:
+        await one.run(good := a_policy(CLIENT, valid=SHORT))
         assert await one.decide() == ALLOWED
         one.host.publish(POLICY_PATH, spoil())
         refused = await one.host.reported("policy", code="bundle_error")
@@ -236,8 +244,8 @@ async def test_a_spoilt_bundle_is_refused_and_the_last_good_one_stays_until_its_
 
 async def test_an_older_bundle_that_is_replayed_speaks_only_until_its_own_end(tmp_path: Path) -> None:
     """Its signature is good, so OPA takes it: only the end of its validity stops it."""
-    older = a_policy(CLIENT, serial=1, valid=SHORT + 1)
-    async with scene(tmp_path, older) as one:
+    async with scene(tmp_path) as one:
+        await one.run(older := a_policy(CLIENT, serial=1, valid=SHORT + 1))
         one.host.publish(POLICY_PATH, a_policy(serial=2))
         await one.until(NO_GRANT)
         one.host.publish(POLICY_PATH, older, etag='"replayed"')
@@ -269,8 +277,8 @@ async def test_a_server_that_is_down_for_less_than_the_validity_goes_unnoticed(t
 
 
 async def test_a_server_that_is_down_for_longer_than_the_validity_ends_every_grant(tmp_path: Path) -> None:
-    good = a_policy(CLIENT, valid=SHORT)
-    async with scene(tmp_path, good) as one:
+    async with scene(tmp_path) as one:
+        await one.run(good := a_policy(CLIENT, valid=SHORT))
         await one.host.close()
         await one.stays_until(not_after(good), ALLOWED)
         assert await one.until(STALE) >= not_after(good)
@@ -280,8 +288,8 @@ async def test_a_server_that_is_down_for_longer_than_the_validity_ends_every_gra
 
 
 async def test_a_server_that_crawls_changes_nothing_until_it_has_finished(tmp_path: Path) -> None:
-    good = a_policy(CLIENT, valid=SHORT)
-    async with scene(tmp_path, good) as one:
+    async with scene(tmp_path) as one:
+        await one.run(good := a_policy(CLIENT, valid=SHORT))
         one.host.pause = 1.0
         one.host.publish(POLICY_PATH, a_policy(CLIENT, serial=2))
         await one.stays_until(not_after(good), ALLOWED)
@@ -289,22 +297,22 @@ async def test_a_server_that_crawls_changes_nothing_until_it_has_finished(tmp_pa
 
 
 async def test_stale_revocations_deny_although_the_policy_is_fresh(tmp_path: Path) -> None:
-    short = some_revocations(valid=SHORT)
-    async with scene(tmp_path, a_policy(CLIENT), short) as one:
+    async with scene(tmp_path) as one:
+        await one.run(short := some_revocations(valid=SHORT), "revocations")
         await one.stays_until(not_after(short), ALLOWED)
         assert await one.until(STALE) >= not_after(short)
 
 
 async def test_a_revocation_denies_whoever_does_not_show_a_newer_certificate(tmp_path: Path) -> None:
-    async with scene(tmp_path, a_policy(CLIENT)) as one:
+    async with scene(tmp_path) as one:
         document = revocations({CLIENT: int(time.time())}, serial=2)
         one.host.publish(REVOCATIONS_PATH, build(document, {}, REVOCATIONS, KEY))
         await one.until((False, "revoked_identity"))
 
 
 async def test_a_restart_without_a_server_goes_on_from_the_disk_until_the_end(tmp_path: Path) -> None:
-    good = a_policy(CLIENT, valid=SHORT + 1)
-    async with scene(tmp_path, good) as one:
+    async with scene(tmp_path) as one:
+        await one.run(good := a_policy(CLIENT, valid=SHORT + 1))
         await one.host.close()
         one.opa.stop(grace=0)
         one.opa.start()
@@ -319,7 +327,7 @@ async def spoil_the_disk(folder: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["stripped", "signed by another key", "changed data", "delta", "swapped namespace"])
 async def test_a_spoilt_bundle_on_the_disk_is_not_run(name: str, tmp_path: Path) -> None:
-    async with scene(tmp_path, a_policy(CLIENT)) as one:
+    async with scene(tmp_path) as one:
         await one.host.close()
         one.opa.stop(grace=0)
         await spoil_the_disk(tmp_path, SPOILT[name][0]())
@@ -333,7 +341,7 @@ async def test_a_spoilt_bundle_on_the_disk_is_not_run(name: str, tmp_path: Path)
 
 async def test_the_bundles_of_a_key_that_was_rotated_away_are_refused(tmp_path: Path) -> None:
     """The new configuration pins the new key: whoever has the old one can sign nothing any more."""
-    async with scene(tmp_path, a_policy(CLIENT)) as one:
+    async with scene(tmp_path) as one:
         document = local(one.host, tmp_path, OTHER)
         for kind, bundle in document["bundles"].items():
             bundle["resource"] = f"/bundles/{KEY.id}/{NAMESPACE}/{kind}"
@@ -347,7 +355,7 @@ async def test_the_bundles_of_a_key_that_was_rotated_away_are_refused(tmp_path: 
 
 
 async def test_a_bomb_is_cut_off_by_the_size_limit(tmp_path: Path) -> None:
-    async with scene(tmp_path, a_policy(CLIENT)) as one:
+    async with scene(tmp_path) as one:
         document = local(one.host, tmp_path)
         document["bundles"]["policy"]["size_limit_bytes"] = 200_000
         one.opa.stop(grace=0)
@@ -406,7 +414,7 @@ async def test_names_that_look_like_numbers_stay_names(tmp_path: Path) -> None:
 
 async def test_a_rotation_of_the_key_needs_no_restart(tmp_path: Path) -> None:
     """With --watch-config OPA changes over when its configuration changes; the path of the old key is still served."""
-    async with scene(tmp_path, a_policy(CLIENT)) as one:
+    async with scene(tmp_path) as one:
         for kind, content in (("policy", policy(CLIENT, modules=modules(), serial=2)), ("revocations", revocations())):
             rules = modules() if kind == "policy" else {}
             scope = POLICY if kind == "policy" else REVOCATIONS
@@ -426,7 +434,7 @@ async def test_a_rotation_of_the_key_needs_no_restart(tmp_path: Path) -> None:
 
 
 async def test_opa_knows_every_option_and_says_who_it_is(tmp_path: Path) -> None:
-    async with scene(tmp_path, a_policy(CLIENT)) as one:
+    async with scene(tmp_path) as one:
         assert not one.opa.said("unknown configuration option")
         assert not one.opa.said('"level":"error"')
         await one.decide()
