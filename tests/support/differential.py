@@ -21,6 +21,7 @@ from tests.support.policies import (
     GROUPS,
     METHODS,
     PATHS,
+    PATTERNS,
     PROVIDERS,
     SCOPES,
     ZONES,
@@ -37,7 +38,8 @@ from zerotrust.policy.evaluate import Decision, Request, Token, Verdict, decide
 from zerotrust.policy.table import Row, Table, UserPrincipal, Window
 
 HOSTILE_PATHS = (
-    "", "a", "/a/%2e%2e/b", "/%2E", "/a%2Fb", "/a%5cb", "/a\\b", "/a;v=1/b", "/a/%3Bb", "/a%00", "/a%", "/a%4", "/a%zz", "/a%25b",
+    "", "a", "/a/%2e%2e/b", "/%2E", "/a%2Fb", "/a%2fb", "/a%5cb", "/a\\b", "/a;v=1/b", "/a/%3Bb", "/a%00", "/a%", "/a%4",
+    "/a%zz", "/a%25b",
     "/%c3%a9", "/\u00e9", "/%ff", "/%ed%a0%80", "/%f4%90%80%80", "/%c0%af", "/\ufffd", "/%ef%bf%bd", "/a\n", "/a%0A", "/a%09",
     "/a b", "/a+b",
     "/a%2Bb", "/a%20b", "/a?b=/../c", "/?/..", "/a#b", "/a%23", "//", "/a//b", "/a/./b", "/a/..", "/...", "/a/*", "/a/**",
@@ -134,6 +136,8 @@ def _seasoned_row(random: Random, row: Row) -> Row:
         row = replace(row, scopes=tuple(sorted(random.sample(SCOPES, random.randint(1, 2)))))
     if row.window is None and random.random() < 0.25:
         row = replace(row, window=_window(random))
+    if random.random() < 0.4:
+        row = replace(row, paths=(random.choice(PATTERNS),))
     if row.until is None and row.effect == "Allow" and random.random() < 0.1:
         row = replace(row, until=NOW + timedelta(hours=random.randint(-48, 48)))
     return replace(row, require_mtls=row.require_mtls or random.random() < 0.25)
@@ -173,16 +177,23 @@ def cases(asked: Iterable[Target], of_each: int) -> Iterator[Case]:
 
 
 def _case(random: Random, target: Target, seed: int) -> Case:
-    request = _request(random, target)
-    now = _moment(random, target.table.rows)
+    rows = [row for row in target.table.rows if _travels(row)]
+    users = [row for row in rows if isinstance(row.principal, UserPrincipal)]
+    aim = random.choice(users if users and random.random() < 0.4 else rows)
+    request = _request(random, target, aim)
+    now = _moment(random, (aim,) if random.random() < 0.6 else target.table.rows)
     if random.random() < 0.1:
         request = replace(request, path=random.choice(HOSTILE_PATHS))
     if random.random() < 0.04:
         request = replace(request, method=random.choice(ODD_METHODS))
     headers = {"user-agent": "test"}
     if request.token is not None:
-        kind = random.choice(("good", "good", "good", "good", "forged", "expired", "twice", "other scheme"))
+        kind = random.choice(
+            ("good", "good", "good", "good", "forged", "expired", "twice", "two headers", "other scheme")
+        )
         headers["authorization" if random.random() < 0.8 else "Authorization"] = authorization(request.token, kind, now)
+        if kind == "two headers":
+            headers |= {name: authorization(request.token, "good", now) for name in ("authorization", "Authorization")}
         request = replace(request, token=request.token if kind == "good" else None)
     if random.random() < 0.3:
         request = replace(request, mtls=request.client is not None)
@@ -215,14 +226,12 @@ def envoy_input(target: Target, request: Request, headers: dict[str, str]) -> di
 # --- requests that have a chance ---
 
 
-def _request(random: Random, target: Target) -> Request:
+def _request(random: Random, target: Target, aim: Row) -> Request:
     request = random_request(random, target.world, target.table.server)
     if request.method is None:  # a decision point decides about requests only
         request = replace(request, method=random.choice(METHODS), path=random.choice(PATHS))
     if random.random() < 0.6:
-        rows = [row for row in target.table.rows if _travels(row)]
-        users = [row for row in rows if isinstance(row.principal, UserPrincipal)]
-        request = _aimed(random, target, request, random.choice(users if users and random.random() < 0.5 else rows))
+        request = _aimed(random, target, request, aim)
     return replace(request, key=None)
 
 

@@ -21,10 +21,23 @@ segments(path) := parts if {
 # Whether one of the patterns matches: `*` stands for one segment, `**` for any number of them.
 matches(patterns, parts) if parts in patterns
 
+# The usual `/a/b/**` without an expression, which costs much more.
 matches(patterns, parts) if {
 	some pattern in patterns
+	_is_prefix(pattern)
+	array.slice(parts, 0, count(pattern) - 1) == array.slice(pattern, 0, count(pattern) - 1)
+}
+
+matches(patterns, parts) if {
+	some pattern in patterns
+	not _is_prefix(pattern)
 	expression := _expression(pattern)
 	regex.match(expression, concat("", [text | some part in parts; text := concat("", ["/", part])]))
+}
+
+_is_prefix(pattern) if {
+	pattern[count(pattern) - 1] == "**"
+	count([one | some one in pattern; one in {"*", "**"}]) == 1
 }
 
 _expression(pattern) := concat("", [`\A`, concat("", [_segment(one) | some one in pattern]), `\z`]) if {
