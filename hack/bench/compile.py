@@ -11,6 +11,8 @@ from zerotrust.common.naming import API_VERSION, Ref
 from zerotrust.common.observed import custom_resource
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import SystemClock
+from zerotrust.engine.contents import BundleContents
+from zerotrust.engine.enforcement import Enforcement
 from zerotrust.engine.isolation import NamespaceIsolation
 from zerotrust.engine.policies import NetworkPolicyController, TrustPolicyController
 from zerotrust.engine.policybook import PolicyBook
@@ -37,7 +39,9 @@ class World:
         self.networks = NetworkPolicyController(
             self.cache, self.book, domains, NamespaceIsolation(self.cache, domains), self.clock
         )
-        self.policies = TrustPolicyController(self.cache, self.book, self.networks, self.clock)
+        contents = BundleContents(self.cache, self.book, domains, self.clock)
+        enforcement = Enforcement(self.cache, contents, OPERATOR, self.clock)
+        self.policies = TrustPolicyController(self.cache, self.book, self.networks, enforcement, self.clock)
         self.touched: set[Ref] = set()
         self.places = [Workload(f"ns-{n % NAMESPACES:03d}", f"workload-{n:05d}") for n in range(policies)]
         for name in (OPERATOR, *(f"ns-{n:03d}" for n in range(NAMESPACES))):

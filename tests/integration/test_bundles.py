@@ -46,17 +46,34 @@ def request(path: str, client: str = "web/sa/frontend", **more: Any) -> dict[str
     }
 
 
+def enforced(cluster: Running) -> tuple[str, str, str]:
+    return cluster.conditions("tp", "orders", "shop").get("Enforced", ("", "", ""))
+
+
 async def test_a_policy_reaches_a_decision_point_and_is_acknowledged(cluster: Running, tmp_path: Path) -> None:
     points = DecisionPoints(cluster, tmp_path)
     async with points.serving():
         cluster.apply(policy(allow("/a")))
+        await points.until(lambda: enforced(cluster)[1] == "NoDecisionPoint", "nobody enforces it")
         async with points.opa("shop", "orders", "orders-0") as opa:
             await opa.ready()
             await points.decided(opa, request("/a"), "allowed")
             await points.decided(opa, request("/b"), "no_grant")
             assert (await opa.ask(request("/a", "shop/sa/payments")))["reason"] == "no_grant"
+            await points.until(lambda: enforced(cluster)[:2] == ("True", "Acknowledged"), "it is acknowledged")
+
             cluster.apply(policy(allow("/b")))
             await points.decided(opa, request("/b"), "allowed", 10)
             assert (await opa.ask(request("/a")))["reason"] == "no_grant"
+            await points.until(lambda: enforced(cluster)[:2] == ("True", "Acknowledged"), "the edit, too")
+
+            opa.stop(grace=0)
+            cluster.apply(policy(allow("/c")))
+            await points.until(lambda: enforced(cluster)[1] == "Lagging", "silence is no agreement")
+            assert "orders-0" in enforced(cluster)[2]
+            opa.start(points.environment)
+            await points.decided(opa, request("/c"), "allowed", 20)
+            await points.until(lambda: enforced(cluster)[:2] == ("True", "Acknowledged"), "it agrees when it is back")
+
             cluster.plane.kubectl("delete", "tp", "orders", "-n", "shop")
-            await points.decided(opa, request("/b"), "no_grant", 10)
+            await points.decided(opa, request("/c"), "no_grant", 10)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import yaml
 
 from hack.children import Child
@@ -147,7 +148,9 @@ class DecisionPoints:
         """Wait until an OPA answers with this reason; returns after how many seconds it did."""
         started = time.monotonic()
         while True:
-            answer = await opa.ask(given) or {}
+            answer: dict[str, Any] = {}
+            with contextlib.suppress(aiohttp.ClientError):  # it may be starting
+                answer = await opa.ask(given) or {}
             if answer.get("reason") == reason:
                 return time.monotonic() - started
             log = self.server.process.tail() if self.server.process else ""

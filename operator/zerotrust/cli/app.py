@@ -28,6 +28,7 @@ from zerotrust.engine.cache import Cache
 from zerotrust.engine.clock import Clock, SystemClock
 from zerotrust.engine.contents import BundleContents
 from zerotrust.engine.controller import Engine
+from zerotrust.engine.enforcement import Enforcement
 from zerotrust.engine.identities import IdentityController
 from zerotrust.engine.isolation import DefaultDenyController, NamespaceIsolation, RecordController
 from zerotrust.engine.policies import NetworkPolicyController, TrustPolicyController
@@ -100,18 +101,19 @@ class Controller:
         isolation = NamespaceIsolation(self.cache, domains)
         networks = NetworkPolicyController(self.cache, book, domains, isolation, self._clock)
         contents = BundleContents(self.cache, book, domains, self._clock)
+        enforcement = Enforcement(self.cache, contents, options.namespace, self._clock)
         self.engine = Engine(
             self.cache,
             (
                 TrustDomainController(self.cache, domains, entropy, lambda: self._client.skew),
                 TrustBundleController(self.cache, domains),
                 IdentityController(self.cache, domains, key_ring, entropy),
-                TrustPolicyController(self.cache, book, networks, self._clock),
+                TrustPolicyController(self.cache, book, networks, enforcement, self._clock),
                 networks,
                 DefaultDenyController(self.cache, isolation),
                 RecordController(self.cache, isolation),
                 BundleRecordController(self.cache, contents, self._clock),
-                SigningKeyController(self.cache, contents, options.namespace, lambda: None),
+                SigningKeyController(self.cache, contents, options.namespace, enforcement.keys_in_use),
                 OpaConfigController(self.cache, contents, options.namespace, Service(options.bundle_server_url)),
                 RevocationController(self.cache, contents),
             ),

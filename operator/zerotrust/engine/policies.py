@@ -13,9 +13,11 @@ from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import Clock
 from zerotrust.engine.controller import Failure, Statusless, Touched
 from zerotrust.engine.difference import missing
+from zerotrust.engine.enforcement import Enforcement
 from zerotrust.engine.isolation import NamespaceIsolation
 from zerotrust.engine.policybook import POLICIES, PolicyBook
 from zerotrust.engine.trustdomains import TrustDomains
+from zerotrust.identity.snapshot import service_account
 from zerotrust.policy import isolation, network, reconcile
 from zerotrust.policy.directory import Identity, Workload
 from zerotrust.policy.isolation import NetworkSnapshot
@@ -132,8 +134,16 @@ class TrustPolicyController:
 
     name = "TrustPolicy"
 
-    def __init__(self, cache: Cache, book: PolicyBook, networks: NetworkPolicyController, clock: Clock) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        book: PolicyBook,
+        networks: NetworkPolicyController,
+        enforcement: Enforcement,
+        clock: Clock,
+    ) -> None:
         self._cache, self._book, self._networks, self._clock = cache, book, networks, clock
+        self._enforcement = enforcement
         self._operator_namespace = book.operator_namespace
         cache.index(FOREIGN, "NetworkPolicy", lambda one: [] if _is_kept(one) else [one.meta.namespace])
 
@@ -155,6 +165,9 @@ class TrustPolicyController:
             case "NetworkPolicy":
                 for policy in self._cache.find(POLICIES, change.ref.namespace):
                     yield Touched(policy.meta.ref, SOON)
+            case "ConfigMap":
+                for namespace in self._enforcement.concerned(change):
+                    yield from (Touched(policy.meta.ref, SOON) for policy in self._cache.find(POLICIES, namespace))
             case "ServiceIdentity" | "Namespace" | "TrustDomain":
                 yield from self._neighbours(change)
 
@@ -173,31 +186,36 @@ class TrustPolicyController:
         if policy is None:
             return PolicySnapshot(ref, None, tuple(kept), self._operator_namespace, self._book) if kept else None
         targets = self._book.targets(policy)
+        revisions = tuple(self._book.revisions(policy.meta.uid))
+        since = max((one.meta.created for one in revisions if one.meta.created is not None), default=None)
         return PolicySnapshot(
             ref=ref,
             resource=policy,
-            revisions=tuple(self._book.revisions(policy.meta.uid)),
+            revisions=revisions,
             operator_namespace=self._operator_namespace,
             directory=self._book,
             table_of=lambda server, candidate: self._book.table_with(policy, server, candidate),
-            targets=tuple(self._target(one) for one in targets),
+            targets=tuple(self._target(one, since) for one in targets),
             refusing=tuple(self._refusing(policy, targets)),
             survey=self._survey(ref.namespace),
             leftover=tuple(one for one in kept if one.meta.labels.get(naming.POLICY_UID) != policy.meta.uid),
+            delivery=self._enforcement.delivery(ref.namespace, since),
         )
 
     def _survey(self, namespace: str) -> Survey | None:
         survey: Survey | None = self._cache.get(survey_ref(namespace))
         return survey
 
-    def _target(self, identity: Identity) -> TargetState:
+    def _target(self, identity: Identity, since: datetime | None) -> TargetState:
         programming, snapshot = self._networks.programming(identity)
+        observed = self._cache.get(Ref("ServiceIdentity", *identity.workload))
         return TargetState(
             identity,
             programming,
             newly_isolated=snapshot.observed is None and identity.enforcement == "Enforce",
             too_complex=tuple(network.too_complex(self._book.table(identity), self._book, self._clock.now())),
             shadowed=self._shadowed(identity),
+            points=self._enforcement.points(identity.workload.namespace, service_account(observed), since),
         )
 
     def _shadowed(self, identity: Identity) -> tuple[str, ...] | None:

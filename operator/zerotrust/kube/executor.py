@@ -72,7 +72,7 @@ class PlanExecutor:
 
     async def _look_around(self, ref: Ref) -> bool:
         found, known = await read_survey(self._client, ref), self._cache.get(ref)
-        if known is not None and (known.pods, known.exposed) == (found.pods, found.exposed):
+        if known is not None and known.says_the_same(found):
             return False
         return self._cache.put(found) is not None
 

@@ -1,6 +1,7 @@
 """Reads what a namespace runs and exposes: a few lists at the moments when it matters, instead of watching every pod."""
 
 from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
@@ -18,6 +19,7 @@ _versions = count(1)
 
 async def read_survey(client: Client, ref: Ref) -> Survey:
     """Return the present survey of a namespace; its version only orders surveys of this process."""
+    at = datetime.now(UTC)
     pods = await _all(client, PODS, ref.namespace, metadata_only=True, fields=RUNNING)
     services = await _all(client, SERVICES, ref.namespace)
     routes = await _all(client, INGRESSES, ref.namespace)
@@ -25,7 +27,8 @@ async def read_survey(client: Client, ref: Ref) -> Survey:
         routes += await _all(client, HTTP_ROUTES, ref.namespace)
     labels = {tuple(sorted((pod["metadata"].get("labels") or {}).items())) for pod in pods}
     meta = Meta(ref, "", str(next(_versions)), 0, None, {}, {}, (), deleting=False)
-    return Survey(meta, tuple(dict(one) for one in sorted(labels)), exposed(services, routes))
+    uids = frozenset(pod["metadata"].get("uid", "") for pod in pods)
+    return Survey(meta, tuple(dict(one) for one in sorted(labels)), exposed(services, routes), uids, at)
 
 
 async def _all(client: Client, resource: ResourceType, namespace: str, **how: Any) -> list[dict[str, Any]]:

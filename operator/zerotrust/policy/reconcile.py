@@ -1,7 +1,7 @@
 """From what is observed of a TrustPolicy to what should be done: accept a change or say why not, and tell what is enforced."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from zerotrust.common.observed import ControllerRevision
 from zerotrust.common.plan import Delete, Event, Plan
 from zerotrust.policy import acceptance
 from zerotrust.policy.acceptance import Accepted, TableOf, TestRun
+from zerotrust.policy.delivery import DecisionPoint, Delivery
 from zerotrust.policy.directory import Directory, Identity, Workload
 from zerotrust.policy.network import MAX_PARTS, PortOf
 from zerotrust.policy.reading import Policy
@@ -21,6 +22,7 @@ from zerotrust.policy.table import Contribution, Table, compile_table
 SETTLING = timedelta(seconds=10)  # for so long after a change, writing network policies is no news worth a status
 REFRESH = timedelta(seconds=30)
 MAX_NAMED = 3
+MAX_LAGGING = 16
 
 Programming = Literal["programmed", "pending", "conflict", "observed"]
 
@@ -31,7 +33,7 @@ class TargetState:
 
     `newly_isolated` says that this policy is what isolates it first; `too_complex` are ports that stay closed to some client
     because what Deny rules leave of it has too many parts; `shadowed` names network policies of others that let in whom the
-    table does not, None when the namespace's pods must be looked at to know.
+    table does not, None when the namespace's pods must be looked at to know. `points` are the decision points of its pods.
     """
 
     identity: Identity
@@ -39,6 +41,7 @@ class TargetState:
     newly_isolated: bool = False
     too_complex: tuple[PortOf, ...] = ()
     shadowed: tuple[str, ...] | None = ()
+    points: tuple[DecisionPoint, ...] = ()
 
 
 def _alone(server: Identity, candidate: Contribution) -> Table:
@@ -63,6 +66,12 @@ class PolicySnapshot:
     refusing: tuple[tuple[Workload, Workload], ...] = ()
     survey: Survey | None = None
     leftover: tuple[ControllerRevision, ...] = ()
+    delivery: Delivery = field(default_factory=Delivery)
+
+    @property
+    def lagging(self) -> list[str]:
+        """The pods whose decision points do not run the accepted version."""
+        return sorted({point.pod for one in self.targets for point in one.points if not point.acknowledged})
 
 
 @dataclass(frozen=True)
@@ -152,9 +161,10 @@ def _accept(policy: Policy, snapshot: PolicySnapshot, spec: TrustPolicySpec, now
 
 
 def _is_settling(snapshot: PolicySnapshot, now: datetime) -> bool:
-    """Whether the network policies of a version accepted just now are still being written."""
+    """Whether a version accepted just now is still on its way into network policies and to decision points."""
     newest = max((one.meta.created for one in snapshot.revisions if one.meta.created is not None), default=None)
-    waiting = any(one.programming == "pending" for one in snapshot.targets)
+    waiting = any(one.programming == "pending" for one in snapshot.targets) or bool(snapshot.lagging)
+    waiting |= snapshot.delivery.replicas > 0 and not snapshot.delivery.published
     return waiting and newest is not None and now - newest < SETTLING
 
 
@@ -167,19 +177,24 @@ def _tell(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement, now: dat
         "targets": len(snapshot.targets),
         "networkPolicies": sum(one.programming == "programmed" for one in snapshot.targets),
         "constraints": 0,
-        "decisionPoints": {"total": 0, "acknowledged": 0, "lagging": []},
+        "decisionPoints": {
+            "total": sum(len(one.points) for one in snapshot.targets),
+            "acknowledged": sum(point.acknowledged for one in snapshot.targets for point in one.points),
+            "lagging": snapshot.lagging[:MAX_LAGGING],
+        },
         "tests": {"passed": tests.passed if tests else 0, "failed": list(tests.failed) if tests else []},
         "conditions": merge(observed, conditions, generation, now),
     }
     if judged.accepted is not None:
         status["revision"] = judged.accepted.digest
-    undecided = any(one.shadowed is None for one in snapshot.targets)
+    # Who lags may be gone, and only a look at the pods can tell.
+    undecided = any(one.shadowed is None for one in snapshot.targets) or bool(snapshot.lagging)
     ends = [end for end in _ends(policy) if end > now]
     return Plan(
         status=status,
         events=_transitions(observed, conditions),
         refresh=(survey_ref(policy.meta.namespace),) if undecided else (),
-        requeue_at=min((*ends, *([now + REFRESH] if _foreign(snapshot) else [])), default=None),
+        requeue_at=min((*ends, *([now + REFRESH] if undecided or _foreign(snapshot) else [])), default=None),
     )
 
 
@@ -197,9 +212,9 @@ def _conditions(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement) ->
     ready = _ready(snapshot, judged, programmed)
     conditions = [ready, judged.condition, _tested(judged), programmed]
     conditions += [
-        unknown("BundlePublished", "NotInstalled", "this version serves no policy bundles"),
+        _published(policy, snapshot),
         unknown("ConstraintsEnforced", "NotInstalled", "this version makes no Gatekeeper constraints"),
-        _enforced(policy, judged, programmed),
+        _enforced(policy, snapshot, judged, programmed),
         _agreeing(programmed, snapshot),
         _egress(snapshot),
         _shadowed(snapshot),
@@ -257,17 +272,38 @@ def _programmed(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement) ->
     return true(kind, "Programmed", f"{len(snapshot.targets)} targets{note}")
 
 
-def _enforced(policy: Policy, judged: _Judgement, programmed: Condition) -> Condition:
-    spec = policy.spec.spec
+def _published(policy: Policy, snapshot: PolicySnapshot) -> Condition:
+    kind, spec, delivery = "BundlePublished", policy.spec.spec, snapshot.delivery
+    if spec is not None and "OPA" not in spec.layers:
+        return unknown(kind, "NotSelected", "spec.layers does not name OPA")
+    if not delivery.replicas:
+        return unknown(kind, "NotInstalled", "no bundle server reports")
+    if not delivery.published:
+        return false(kind, "Publishing", "not every bundle server serves the accepted version yet")
+    return true(kind, "Published", f"served by {delivery.replicas} bundle servers")
+
+
+def _enforced(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement, programmed: Condition) -> Condition:
+    """True only when every layer that a rule needs says so; a rule that needs a decision point is never enforced without."""
+    kind, spec = "Enforced", policy.spec.spec
     if judged.condition.status != "True" or spec is None:
-        return false("Enforced", judged.condition.reason, judged.condition.message)
+        return false(kind, judged.condition.reason, judged.condition.message)
     if spec.mode == "Observe":
-        return false("Enforced", "ObserveMode", "spec.mode is Observe")
-    if any(rule.needs_decision_point for rule in spec.policy_rules):
-        return false(
-            "Enforced", "NoDecisionPoint", "rules with methods, paths, users, keys, when or until need a decision point"
-        )
-    return replace(programmed, type="Enforced")
+        return false(kind, "ObserveMode", "spec.mode is Observe")
+    if not any(rule.needs_decision_point for rule in spec.policy_rules):
+        return replace(programmed, type=kind)
+    enforcing = [one for one in snapshot.targets if one.identity.enforcement == "Enforce"]
+    alone = [str(one.identity.workload) for one in enforcing if not one.points]
+    if alone or not enforcing:
+        text = "rules with methods, paths, users, keys, when or until need a decision point"
+        return false(kind, "NoDecisionPoint", f"{text}, and none reports for {_some(alone) or 'any target'}")
+    if not snapshot.delivery.published:
+        return false(kind, "Publishing", "not every bundle server serves the accepted version yet")
+    if snapshot.lagging:
+        return false(kind, "Lagging", f"the accepted version is not reported by {_some(snapshot.lagging)}")
+    if programmed.status == "False":
+        return replace(programmed, type=kind)
+    return true(kind, "Acknowledged", f"reported by {sum(len(one.points) for one in enforcing)} decision points")
 
 
 def _agreeing(programmed: Condition, snapshot: PolicySnapshot) -> Condition:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from zerotrust.common.naming import Ref
@@ -14,11 +15,19 @@ from zerotrust.policy.table import Table
 
 @dataclass(frozen=True)
 class Survey:
-    """The label sets of a namespace's running pods, and what brings traffic from outside: `(what it is, its pods' labels)`."""
+    """The label sets and uids of a namespace's running pods, and what brings traffic from outside: `(what it is, its pods'
+    labels)`; `at` is when it was looked at.
+    """
 
     meta: Meta
     pods: tuple[Mapping[str, str], ...]
     exposed: tuple[tuple[str, Mapping[str, str]], ...]
+    uids: frozenset[str] = frozenset()
+    at: datetime | None = None
+
+    def says_the_same(self, other: "Survey") -> bool:
+        """Tell whether nothing has changed but the time."""
+        return (self.pods, self.exposed, self.uids) == (other.pods, other.exposed, other.uids)
 
     def has_pods(self, selector: Selector) -> bool:
         """Tell whether any running pod is selected."""

@@ -1,0 +1,97 @@
+"""What bundle servers report, held against what is recorded: which decision points run which version of a policy."""
+
+from collections.abc import Iterator, Set
+from datetime import datetime, timedelta
+
+from zerotrust.common import naming
+from zerotrust.common.observed import ConfigMap
+from zerotrust.engine.cache import Cache, Change
+from zerotrust.engine.clock import Clock
+from zerotrust.engine.contents import BundleContents
+from zerotrust.opabundle import reports
+from zerotrust.opabundle.record import Entry
+from zerotrust.opabundle.reports import NamespaceReport, Point
+from zerotrust.policy.delivery import DecisionPoint, Delivery
+from zerotrust.policy.survey import Survey, survey_ref
+
+REPORTS = "bundle-reports"
+SKEW = timedelta(seconds=30)
+# The edit of one policy moves every decision point of its namespace to a new revision. For so long that is no news about others.
+MOVING = timedelta(seconds=10)
+
+
+class Enforcement:
+    """Reads the reports of every replica out of the cache."""
+
+    def __init__(self, cache: Cache, contents: BundleContents, operator_namespace: str, clock: Clock) -> None:
+        self._cache, self._contents, self._clock = cache, contents, clock
+        cache.index(REPORTS, "ConfigMap", lambda one: [""] if reports.is_report(one, operator_namespace) else [])
+
+    def _reports(self, namespace: str) -> list[NamespaceReport]:
+        found: list[ConfigMap] = self._cache.find(REPORTS, "")
+        return [reports.read(one, namespace) for one in found]
+
+    def delivery(self, namespace: str, since: datetime | None) -> Delivery:
+        """How far the version that was accepted at `since` is."""
+        found, entry = self._reports(namespace), self._contents.record(namespace).get("policy")
+        if not found or entry is None or since is None:
+            return Delivery(len(found))
+        current = entry.revision == self._contents.content(namespace, "policy").revision
+        included = current or entry.serial > since.timestamp()
+        served = all(self._is_served(one, entry, since) for one in found)
+        return Delivery(len(found), included and served)
+
+    def _is_served(self, report: NamespaceReport, entry: Entry, since: datetime) -> bool:
+        serial = report.served.get("policy", 0)
+        return serial == entry.serial or (self._is_moving(entry) and serial > since.timestamp())
+
+    def _is_moving(self, entry: Entry) -> bool:
+        return self._clock.now().timestamp() - entry.serial < MOVING.total_seconds()
+
+    def points(self, namespace: str, account: str, since: datetime | None) -> tuple[DecisionPoint, ...]:
+        """The decision points in pods of a ServiceAccount, and which of them run the version accepted at `since`."""
+        entry = self._contents.record(namespace).get("policy")
+        return tuple(
+            DecisionPoint(point.pod, entry is not None and self._acknowledges(point, entry, since))
+            for point in self._living(namespace)
+            if point.account == account
+        )
+
+    def _acknowledges(self, point: Point, entry: Entry, since: datetime | None) -> bool:
+        return reports.acknowledges(point, "policy", entry, since if self._is_moving(entry) else None)
+
+    def _living(self, namespace: str) -> Iterator[Point]:
+        """Whoever may still decide by something that it was sent: its pod is there, and its content is not past its end."""
+        now, survey = self._clock.now(), self._survey(namespace)
+        for point in reports.merged(self._reports(namespace)):
+            seen = survey is not None and survey.at is not None and survey.at >= point.at
+            gone = survey is not None and seen and point.uid not in survey.uids
+            if point.until + SKEW >= now and not gone:
+                yield point
+
+    def _survey(self, namespace: str) -> Survey | None:
+        survey: Survey | None = self._cache.get(survey_ref(namespace))
+        return survey
+
+    def keys_in_use(self) -> Set[str] | None:
+        """The signing keys that decision points still use; None while no replica reports."""
+        if not self._cache.size(REPORTS, ""):
+            return None
+        return {key for place in self._contents.namespaces() for one in self._living(place) for key in one.key_ids}
+
+    def concerned(self, change: Change) -> frozenset[str]:
+        """The namespaces of which a changed report says something new."""
+        if change.ref.kind != "ConfigMap" or not change.ref.name.startswith(naming.REPORT_PREFIX):
+            return frozenset()
+        both = [one for one in (change.old, change.new) if one is not None]
+        places = {place for one in both for place in one.data}
+        known = len(both) == 2
+        return frozenset(
+            place for place in places if not known or _substance(both[0], place) != _substance(both[1], place)
+        )
+
+
+def _substance(report: ConfigMap, namespace: str) -> str:
+    found = reports.read(report, namespace)
+    points = [(one.uid, one.account, sorted(one.revisions.items()), one.key_ids) for one in found.points]
+    return repr((sorted(found.served.items()), points))
