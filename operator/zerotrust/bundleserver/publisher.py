@@ -74,12 +74,20 @@ class Publisher:
             try:
                 await asyncio.wait_for(self._wake.wait(), TICK)
             except TimeoutError:
-                self._due |= set(self._contents.namespaces())
+                self.everything_is_due()
             self._wake.clear()
-            due, self._due = self._due, set()
-            self._retire()
-            for namespace in sorted(due):
-                await self._publish(namespace)
+            await self.publish_due()
+
+    def everything_is_due(self) -> None:
+        """Look at every namespace: times and keys change without any news."""
+        self._due |= set(self._contents.namespaces())
+
+    async def publish_due(self) -> None:
+        """Publish what changes were about since the last time."""
+        due, self._due = self._due, set()
+        self._retire()
+        for namespace in sorted(due):
+            await self._publish(namespace)
 
     def _retire(self) -> None:
         """Serve nothing under keys that are gone, and nothing for namespaces without a record."""
