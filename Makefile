@@ -14,7 +14,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && { echo $$python; break; }; done)
 
-.PHONY: help venv tools test lint rego unit cluster prove generate check-generate demo bench bench-policies lock clean
+.PHONY: help venv tools test lint rego unit cluster prove generate check-generate demo bench bench-policies bench-enforcement bench-opa lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do \
@@ -83,6 +83,14 @@ bench: venv ## Measure throughput; ARGS goes to hack/bench/bench.py
 
 bench-policies: venv ## Measure policies: compile, a wave against the bare client, drift; ARGS goes to hack/bench/policies.py
 	$(BIN)/python -m hack.bench.policies $(ARGS)
+
+bench-enforcement: venv ## Measure from an edit, and from a revocation, to the verdict of a real OPA
+	$(BIN)/python -m hack.bench.enforcement $(ARGS)
+
+bench-opa: venv ## Measure decisions of OPA, signed bundles, and the bundle server
+	$(BIN)/python -m hack.bench.opa
+	$(BIN)/python -m hack.bench.opa_bundles
+	$(BIN)/python -m hack.bench.bundle_server
 
 # uv is a tool of this target only, so it lives no longer than the target.
 LOCK := pip compile --quiet --python-version 3.11 --generate-hashes --universal --no-header --no-annotate

@@ -41,7 +41,7 @@ class Replica:
         )
         for name in ("tls.crt", "tls.key", "ca.crt"):
             (svid / name).write_bytes(base64.b64decode(json.loads(text)["data"][name]))
-        command = [PROGRAM, "bundle-server", "--kubeconfig", self._running.plane.kubeconfig]
+        command: list[str | Path] = [PROGRAM, "bundle-server", "--kubeconfig", self._running.plane.kubeconfig]
         command += ["--namespace", OPERATOR_NAMESPACE, "--svid", svid, "--pod", self.name]
         command += ["--host", LOOPBACK, "--port", str(self.port)]
         command += ["--metrics-host", LOOPBACK, "--metrics-port", str(self.metrics)]
