@@ -2,7 +2,7 @@
 
 import copy
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from cryptography import x509
@@ -28,6 +28,7 @@ from tests.support.builders import (
 from tests.support.plans import everything_visible, has_issued, issue_reason, leaf, shows_key, value
 from tests.support.strategies import AUTHORITIES, Case, Found, a_full_key_ring, cases, good_specs
 from tests.support.world import World
+from zerotrust.common import times
 from zerotrust.common.errors import SpecError
 from zerotrust.common.naming import Ref
 from zerotrust.common.plan import Plan
@@ -183,6 +184,34 @@ def test_i3_who_is_ready_has_a_leaf_that_verifies(case: Case) -> None:
         assert observed.certificate is not None
         # With the clock set back, a leaf is judged from its own beginning on.
         assert verifies(world, case.place, max(case.now, observed.certificate.not_before))
+
+
+# --- revocation ---
+
+
+@given(cases(good_specs), st.integers(-90_000, 90_000), st.integers(0, 999_999))
+def test_whoever_is_issued_begins_at_the_cutoff_at_the_earliest_and_is_left_alone(
+    case: Case, offset: int, fraction: int
+) -> None:
+    cutoff = case.now + timedelta(seconds=offset, microseconds=fraction)
+    case = replace(case, snapshot=replace(case.snapshot, remembered_cutoff=cutoff))
+    world = world_of(case)
+    plan = decide(case)
+    then = after(case, world, plan)
+    certificate = then.snapshot.secret.certificate if then.snapshot.secret is not None else None
+    in_force = times.next_whole_second(cutoff) <= case.now
+    if has_issued(plan):
+        event("issued")
+        assert certificate is not None
+        assert not in_force or certificate.not_before >= cutoff
+        assert not has_issued(decide(then)), "one certificate for one cut-off"
+    if in_force and any(one["type"] == "Ready" and one["status"] == "True" for one in _conditions(plan)):
+        assert certificate is not None
+        assert certificate.not_before >= cutoff, "what is revoked is not Ready"
+
+
+def _conditions(plan: Plan) -> list[dict[str, Any]]:
+    return list((plan.status or {}).get("conditions", ()))
 
 
 # --- I7 ---

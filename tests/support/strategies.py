@@ -325,6 +325,7 @@ def cases(
         stale_secrets=tuple(secret.observe(body) for body in stale),
         elder=draw(mostly(None, "elder")),
         secret_elder=draw(mostly(None, "elder")),
+        remembered_cutoff=draw(moments) if draw(mostly(False, True)) else None,
     )
     return Case(snapshot, draw(moments), found, stale)
 

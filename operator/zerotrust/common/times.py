@@ -1,7 +1,7 @@
 """RFC 3339 timestamps as Kubernetes writes them: UTC, whole seconds, `Z`."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$"
 _WHOLE = re.compile(PATTERN)
@@ -40,3 +40,8 @@ def render(moment: datetime) -> str:
 def whole_seconds(moment: datetime) -> datetime:
     """Drop the fraction: certificates and Kubernetes times count whole seconds (RFC 5280 §4.1.2.5)."""
     return moment.replace(microsecond=0)
+
+
+def next_whole_second(moment: datetime) -> datetime:
+    """Round up to a whole second; what is one already stays."""
+    return whole_seconds(moment) if not moment.microsecond else whole_seconds(moment) + timedelta(seconds=1)

@@ -142,9 +142,9 @@ class RevocationController(Statusless):
         self._cache, self._contents = cache, contents
 
     def touched_by(self, change: Change) -> Iterable[Touched]:
-        """The memory itself, and identities that revoke."""
-        ref = self._contents.revocations_ref
-        if change.ref == ref or (change.ref.kind == "ServiceIdentity" and self._cache.size(REVOKING, "")):
+        """The memory itself, and identities that revoke: by themselves, or once their TrustDomain gives them an ID."""
+        ref, kinds = self._contents.revocations_ref, ("ServiceIdentity", "TrustDomain")
+        if change.ref == ref or (change.ref.kind in kinds and self._cache.size(REVOKING, "")):
             yield Touched(ref)
 
     def snapshot(self, ref: Ref) -> RevocationsSnapshot:

@@ -9,13 +9,16 @@ from zerotrust.common.observed import NetworkPolicy
 from zerotrust.common.plan import Plan
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.controller import Failure, Touched
+from zerotrust.engine.cutoffs import CutoffMemory, changed_ids
 from zerotrust.engine.policybook import BY_ACCOUNT
-from zerotrust.engine.trustdomains import BY_NAMESPACE, Identity, TrustDomains, brought_secret, same_generation
+from zerotrust.engine.trustdomains import BY_NAMESPACE, Domain, Identity, TrustDomains, brought_secret, same_generation
 from zerotrust.identity import reconcile
 from zerotrust.identity.snapshot import Failure as ToldFailure
 from zerotrust.identity.snapshot import IdentitySnapshot, secret_name, service_account
 from zerotrust.pki.secret import ObservedSecret
+from zerotrust.pki.spiffe import SpiffeID
 from zerotrust.trustdomain.authority import Entropy, Signer
+from zerotrust.trustdomain.resource import TrustDomainSpec
 
 BY_SECRET = "identities-by-secret"  # noqa: S105 - a name of an index
 ISOLATION = timedelta(seconds=5)  # so that a wave of policies is not also a wave of statuses at the same time
@@ -29,6 +32,7 @@ class IdentityController:
 
     def __init__(self, cache: Cache, domains: TrustDomains, signer: Signer, entropy: Entropy) -> None:
         self._cache, self._domains, self._signer, self._entropy = cache, domains, signer, entropy
+        self._cutoffs = CutoffMemory(cache, domains.operator_namespace)
         cache.index(BY_ACCOUNT, "ServiceIdentity", lambda one: [(one.meta.namespace, service_account(one))])
         cache.index(BY_SECRET, "ServiceIdentity", lambda one: [(one.meta.namespace, secret_name(one))])
         cache.index(SVIDS, "Secret", _identity_of)
@@ -50,6 +54,9 @@ class IdentityController:
                 if _closed(change.old) != _closed(change.new):
                     name = change.ref.name.removeprefix(naming.NETWORK_POLICY_PREFIX)
                     yield Touched(Ref("ServiceIdentity", change.ref.namespace, name), ISOLATION)
+            case "ConfigMap" if change.ref == self._cutoffs.ref:
+                for spiffe_id in changed_ids(change):
+                    yield from self._of_id(spiffe_id)
             case "TrustDomain":
                 if not same_generation(change):
                     yield from self._of_domain(change.ref.name)
@@ -86,6 +93,12 @@ class IdentityController:
                 refs |= {Ref("ServiceIdentity", *place) for place in _identity_of(one)}
         yield from (Touched(ref) for ref in refs)
 
+    def _of_id(self, name: SpiffeID) -> Iterable[Touched]:
+        """Identities that may have this ID: the end of its path is their place."""
+        match name.path.split("/"):
+            case [*_, "ns", namespace, "sa", account]:
+                yield from (Touched(one.meta.ref) for one in self._cache.find(BY_ACCOUNT, (namespace, account)))
+
     def _of_domain(self, name: str) -> Iterable[Touched]:
         """Identities that name the trust domain, or none at all: the default may have moved."""
         for key in {name, ""}:
@@ -115,7 +128,14 @@ class IdentityController:
                 self._cache.get(Ref("NetworkPolicy", ref.namespace, naming.network_policy_name(ref.name)))
             ),
             secret_elder=self._elder(identity, BY_SECRET, secret),
+            remembered_cutoff=self._remembered(domain, ref.namespace, account),
         )
+
+    def _remembered(self, domain: Domain | None, namespace: str, account: str) -> datetime | None:
+        if domain is None or not isinstance(domain.spec, TrustDomainSpec):
+            return None
+        name = SpiffeID.of_service_account(domain.meta.name, namespace, account, domain.spec.cluster_name)
+        return self._cutoffs.before(name)
 
     def _elder(self, identity: Identity, index: str, name: str) -> str | None:
         """The identity with the better claim: the older one, then the one with the lower uid."""

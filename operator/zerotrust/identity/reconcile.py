@@ -13,7 +13,7 @@ from zerotrust.identity.renewal import Evidence, Issuer, Reason, Schedule, Wante
 from zerotrust.identity.resource import ServiceIdentitySpec
 from zerotrust.identity.snapshot import Failure, IdentitySnapshot, TrustDomainView, secret_name
 from zerotrust.identity.status import Standing, events_of, status_of
-from zerotrust.identity.wanted import resolve
+from zerotrust.identity.wanted import cutoffs, resolve
 from zerotrust.pki import keys
 from zerotrust.pki import secret as secrets
 from zerotrust.pki import x509 as profiles
@@ -24,6 +24,7 @@ from zerotrust.trustdomain.distribution import owner_reference
 
 REFRESH = timedelta(seconds=30)
 PATIENCE = timedelta(seconds=5)
+KEY_NOT_IN_DOUBT = ("Superseded", "CessationOfOperation", "PrivilegeWithdrawn")
 FIRST_ISSUE = timedelta(hours=1)  # a Secret made for an older identity replaces one that was deleted, and is no latency
 
 
@@ -162,6 +163,7 @@ def _issue(snapshot: IdentitySnapshot, evidence: Evidence, reason: Reason, signe
         None,
         cut_short=not_after == issuer.not_after,
         isolated=snapshot.isolated,
+        revoked_before=wanted.revoked_before,
     )
     status = status_of(snapshot.resource, standing, secret_name(snapshot.resource), evidence.now)
     issued = Event(
@@ -192,11 +194,16 @@ def _outcomes(snapshot: IdentitySnapshot, evidence: Evidence, reason: Reason) ->
 
 
 def _kept_key(snapshot: IdentitySnapshot, evidence: Evidence) -> keys.PublicKey | None:
-    """With keyRotation Never, the present key is certified again; for that its public half is enough."""
+    """With keyRotation Never, the present key is certified again; for that its public half is enough.
+
+    Not when its certificate is revoked, unless the spec says that the key was not the reason.
+    """
     spec, certificate = snapshot.resource.spec, evidence.certificate
     if isinstance(spec, SpecError) or spec.certificate.key_rotation == "Always" or certificate is None:
         return None
     if not certificate.key_matches or certificate.key_algorithm != evidence.wanted.key_algorithm:
+        return None
+    if renewal.revoked(evidence) is not None and not (spec.revocation and spec.revocation.reason in KEY_NOT_IN_DOUBT):
         return None
     return certificate.chain()[0].public_key()  # type: ignore[return-value]
 
@@ -273,9 +280,12 @@ def _keep(snapshot: IdentitySnapshot, evidence: Evidence, blocked: Reason | None
         and evidence.issuer is not None
         and certificate.not_after == evidence.issuer.not_after,
         isolated=snapshot.isolated,
+        revoked_before=evidence.wanted.revoked_before,
     )
     status = status_of(snapshot.resource, standing, secret_name(snapshot.resource), now)
     moments = [evidence.issuer.certificate.not_valid_before_utc] if evidence.issuer is not None else []
+    if evidence.wanted.revocation_scheduled_at is not None:
+        moments.append(evidence.wanted.revocation_scheduled_at)
     if certificate is not None and evidence.schedule is not None:
         due = _wake(evidence.schedule, certificate.not_after, evidence.wanted, now)
         moments += [due] if due is not None else []
@@ -298,15 +308,18 @@ def _authority_id(snapshot: IdentitySnapshot, certificate: secrets.CertificateFa
 
 
 def _refusal(snapshot: IdentitySnapshot, refused: Reason, now: datetime) -> Plan:
-    standing = Standing(None, None, None, 0, None, refused, unusable=refused, isolated=snapshot.isolated)
+    known = cutoffs(snapshot)
+    cutoff = max((moment for moment in known if moment <= now), default=None)
+    standing = Standing(None, None, None, 0, None, refused, refused, isolated=snapshot.isolated, revoked_before=cutoff)
     status = status_of(snapshot.resource, standing, secret_name(snapshot.resource), now)
     foreign = refused.word == "SecretConflict" and snapshot.secret is not None
     ref = Ref("Secret", snapshot.resource.meta.namespace, secret_name(snapshot.resource))
+    moments = [moment for moment in known if moment > now] + ([now + REFRESH] if foreign else [])
     return Plan(
         status=status,
         events=events_of(snapshot.resource, status),
         refresh=(ref,) if foreign else (),
-        requeue_at=now + REFRESH if foreign else None,
+        requeue_at=min(moments, default=None),
     )
 
 
@@ -320,6 +333,5 @@ def _stale(snapshot: IdentitySnapshot) -> tuple[Delete, ...]:
 
 def _wake(due: Schedule, not_after: datetime, wanted: Wanted, now: datetime) -> datetime | None:
     moments = [due.renewal, due.threshold, not_after]
-    if wanted.rotation_scheduled_at is not None:
-        moments.append(wanted.rotation_scheduled_at)
+    moments += [one for one in (wanted.rotation_scheduled_at, wanted.revocation_scheduled_at) if one is not None]
     return min((moment for moment in moments if moment > now), default=None)

@@ -33,7 +33,8 @@ class Reason:
 class Wanted:
     """What the certificate should be, resolved from the ServiceIdentity and its TrustDomain.
 
-    Of the requests for a rotation, the latest that is due counts, and the earliest that is still to come.
+    Of the requests for a rotation, the latest that is due counts, and the earliest that is still to come; of cut-offs
+    likewise. Cut-offs are whole seconds.
     """
 
     spiffe_id: SpiffeID
@@ -43,6 +44,8 @@ class Wanted:
     renew_before: timedelta
     rotation_requested_at: datetime | None
     rotation_scheduled_at: datetime | None = None
+    revoked_before: datetime | None = None
+    revocation_scheduled_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -113,16 +116,19 @@ def schedule(uid: str, revision: int, certificate: CertificateFacts, renew_befor
 
 
 def issued_at(certificate: CertificateFacts) -> datetime:
-    """When the certificate was signed: its notBefore without the back-dating."""
+    """When the certificate was signed: its notBefore without the back-dating. After a revocation, up to a minute later."""
     return min(certificate.not_before + BACKDATE, certificate.not_after)
 
 
 def validity(wanted: Wanted, issuer: Issuer, now: datetime) -> tuple[datetime, datetime]:
     """Return notBefore and notAfter for a certificate signed now; it never outlives its authority (invariant I2).
 
-    notBefore is back-dated even past the authority's own: verifiers judge each certificate at the present time.
+    notBefore is back-dated even past the authority's own: verifiers judge each certificate at the present time. It is
+    never before a cut-off; then notAfter moves with it, so that `issued_at` can still be read from the certificate.
     """
     moment = times.whole_seconds(now)
+    if wanted.revoked_before is not None:
+        moment = max(moment, wanted.revoked_before + BACKDATE)
     return moment - BACKDATE, min(moment + wanted.duration, issuer.not_after)
 
 
@@ -164,6 +170,14 @@ def expired(evidence: Evidence) -> Reason | None:
     return None
 
 
+def revoked(evidence: Evidence) -> Reason | None:
+    """The certificate begins before the cut-off that is in force for its ID; judged by whole seconds, as certificates are."""
+    certificate, before = evidence.certificate, evidence.wanted.revoked_before
+    if certificate is None or before is None or certificate.not_before >= before:
+        return None
+    return Reason("Revoked", f"certificates from before {times.render(before)} are revoked")
+
+
 def chain_broken(evidence: Evidence) -> Reason | None:
     """The certificate does not lead to the trust bundle."""
     return Reason("ChainBroken", evidence.chain_problem) if evidence.chain_problem else None
@@ -184,7 +198,10 @@ def rotation_requested(evidence: Evidence) -> Reason | None:
     requested, certificate = evidence.wanted.rotation_requested_at, evidence.certificate
     if requested is None or certificate is None or requested > evidence.now:
         return None
-    last = max(evidence.rotation_handled_at or issued_at(certificate), issued_at(certificate))
+    # One that begins at the cut-off was not back-dated by the full minute, and may have been signed at its very begin.
+    begins_at_cutoff = certificate.not_before == evidence.wanted.revoked_before
+    issued = certificate.not_before if begins_at_cutoff else issued_at(certificate)
+    last = max(evidence.rotation_handled_at or issued, issued)
     if requested > last:
         return Reason("RotationRequested", f"a renewal was requested at {times.render(requested)}")
     return None
@@ -207,13 +224,14 @@ ISSUE: tuple[Check, ...] = (
     does_not_exist,
     key_mismatch,
     expired,
+    revoked,
     chain_broken,
     authority_changed,
     spec_changed,
     rotation_requested,
     near_expiry,
 )
-UNUSABLE: tuple[Check, ...] = (does_not_exist, key_mismatch, expired, chain_broken, spec_changed)
+UNUSABLE: tuple[Check, ...] = (does_not_exist, key_mismatch, expired, revoked, chain_broken, spec_changed)
 
 
 def first(checks: Sequence[Check], evidence: Evidence) -> Reason | None:

@@ -193,7 +193,7 @@ class Rotation(Resource):
 class Revocation(Resource):
     """Certificates that must not be accepted any more."""
 
-    before: Timestamp = Field(description="Every certificate issued before this time is revoked; never lowered.")
+    before: Timestamp = Field(description="Every certificate that begins before this time is revoked; never lowered.")
     reason: Literal["Unspecified", "KeyCompromise", "Superseded", "CessationOfOperation", "PrivilegeWithdrawn"] = Field(
         default="Unspecified", description="Why (RFC 5280 §5.3.1)."
     )
@@ -243,6 +243,10 @@ class ServiceIdentityStatus(Resource):
     not_before: Timestamp | None = Field(default=None, description="When the certificate became valid.")
     not_after: Timestamp | None = Field(default=None, description="When the certificate expires.")
     renewal_time: Timestamp | None = Field(default=None, description="When it will be renewed.")
+    revoked_before: Timestamp | None = Field(
+        default=None,
+        description="Certificates from before this time are revoked, whether the spec still says so or not.",
+    )
     revision: int | None = Field(default=None, ge=0, description="How many certificates were issued.")
     authority_id: str | None = Field(default=None, alias="authorityID", max_length=64, description="Who signed it.")
     secret_name: str | None = Field(default=None, max_length=253, description="The Secret that holds it.")

@@ -29,7 +29,8 @@ class IdentitySnapshot:
 
     `elder` is the older identity for the same ServiceAccount, `secret_elder` the older one that claims the same Secret.
     `stale_secrets` are Secrets of this identity under other names, from before `secret.name` was changed. `isolated` are the
-    directions that its network policy closes.
+    directions that its network policy closes. `remembered_cutoff` is the cut-off that the operator remembers for the identity's
+    SPIFFE ID, whoever asked for it.
     """
 
     resource: CustomResource[ServiceIdentitySpec]
@@ -41,6 +42,7 @@ class IdentitySnapshot:
     elder: str | None = None
     secret_elder: str | None = None
     isolated: tuple[str, ...] = ()
+    remembered_cutoff: datetime | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ STALLED = ("InvalidSpec", "DuplicateIdentity", "NamespaceNotAllowed", "SecretCon
 class Standing:
     """Where an identity stands: what it has, why it does not get more (`blocked`), why what it has is no use (`unusable`).
 
-    `isolated` are the directions that its network policy closes.
+    `isolated` are the directions that its network policy closes, `revoked_before` is the cut-off in force.
     """
 
     spiffe_id: SpiffeID | None
@@ -34,6 +34,7 @@ class Standing:
     unusable: Reason | None = None
     cut_short: bool = False
     isolated: tuple[str, ...] = ()
+    revoked_before: datetime | None = None
 
 
 def status_of(
@@ -57,6 +58,8 @@ def status_of(
         }
     if standing.schedule is not None:
         status["renewalTime"] = times.render(standing.schedule.renewal)
+    if standing.revoked_before is not None:
+        status["revokedBefore"] = times.render(standing.revoked_before)
     if standing.authority_id is not None:
         status["authorityID"] = standing.authority_id
     return status
@@ -90,7 +93,7 @@ def _ready(standing: Standing) -> Condition:
             return false("Ready", "DoesNotExist", "there is no certificate yet")
         if standing.unusable is not None and standing.unusable != because:
             # The user first wants to know what is wrong with what they have, then why it is not mended.
-            word = "Expired" if standing.unusable.word == "Expired" else because.word
+            word = standing.unusable.word if standing.unusable.word in ("Expired", "Revoked") else because.word
             return false("Ready", word, f"{standing.unusable.message}; {because.message}")
         return false("Ready", because.word, because.message)
     end = times.render(certificate.not_after)
@@ -126,19 +129,22 @@ def _fields_without_effect(resource: CustomResource[ServiceIdentitySpec]) -> lis
     spec = resource.spec
     if isinstance(spec, SpecError):
         return []
-    used = (
-        ("spec.revocation", spec.revocation is not None),
-        ("spec.secret.formats", bool(spec.secret.formats)),
-    )
-    return [name for name, set_ in used if set_]
+    return ["spec.secret.formats"] if spec.secret.formats else []
 
 
 def events_of(resource: CustomResource[ServiceIdentitySpec], status: Mapping[str, Any]) -> tuple[Event, ...]:
-    """One warning when Ready turns false or its reason changes, one when a renewal becomes overdue, one for NotImplementedYet."""
+    """One warning when Ready turns false or its reason changes, one when a renewal becomes overdue, one for NotImplementedYet.
+
+    And one for each cut-off that comes into force.
+    """
     events = []
+    cutoff = status.get("revokedBefore")
+    revokes = cutoff is not None and cutoff != resource.status.get("revokedBefore")
+    if revokes:
+        events.append(Event("Warning", "Revoked", f"certificates from before {cutoff} are revoked", "Revoke"))
     for type_, bad in (("Ready", "False"), ("RenewalOverdue", "True"), ("NotImplementedYet", "True")):
         now, before = find(status["conditions"], type_), find(resource.conditions, type_)
-        if now is None or now["status"] != bad:
+        if now is None or now["status"] != bad or (revokes and now["reason"] == "Revoked"):
             continue
         if before is None or (before.get("status"), before.get("reason")) != (now["status"], now["reason"]):
             reason = type_ if type_ == "RenewalOverdue" else now["reason"]

@@ -125,6 +125,7 @@ def _wanted(snapshot: IdentitySnapshot, now: datetime) -> Wanted | Reason:
             )
     asked_at = (spec.rotation.requested_at, _annotated_rotation(resource))
     requests = [moment for moment in asked_at if moment is not None]
+    known = cutoffs(snapshot)
     return Wanted(
         spiffe_id=SpiffeID.of_service_account(
             view.name, resource.meta.namespace, service_account(resource), view.spec.cluster_name
@@ -135,7 +136,19 @@ def _wanted(snapshot: IdentitySnapshot, now: datetime) -> Wanted | Reason:
         renew_before=renew_before,
         rotation_requested_at=max((moment for moment in requests if moment <= now), default=None),
         rotation_scheduled_at=min((moment for moment in requests if moment > now), default=None),
+        revoked_before=max((moment for moment in known if moment <= now), default=None),
+        revocation_scheduled_at=min((moment for moment in known if moment > now), default=None),
     )
+
+
+def cutoffs(snapshot: IdentitySnapshot) -> tuple[datetime, ...]:
+    """The cut-offs that the spec asks for and that the operator remembers, rounded up: certificates count whole seconds.
+
+    Both count, so a revocation that was removed or lowered, or whose ServiceIdentity was created anew, stays in force.
+    """
+    spec = snapshot.resource.spec
+    asked = spec.revocation.before if isinstance(spec, ServiceIdentitySpec) and spec.revocation is not None else None
+    return tuple(times.next_whole_second(one) for one in (asked, snapshot.remembered_cutoff) if one is not None)
 
 
 def _annotated_rotation(resource: CustomResource[ServiceIdentitySpec]) -> datetime | None:

@@ -13,12 +13,13 @@ from zerotrust.common.observed import ConfigMap
 from zerotrust.common.plan import Apply, Plan
 from zerotrust.pki.spiffe import InvalidSpiffeID, SpiffeID
 
-# No leaf lives longer (trustdomain.resource.LeafDuration), so nothing from before the cut-off is left after it.
-LONGEST_LEAF = timedelta(hours=8760)
+# No leaf lives longer (trustdomain.resource.LeafDuration and identity.renewal.BACKDATE, rounded up), so nothing from before a
+# cut-off is left after it.
+LONGEST_LEAF = timedelta(hours=8761)
 
 
 class Cutoff(NamedTuple):
-    """Certificates of an ID from before `before` are revoked; after `until` all of them have expired."""
+    """Certificates of an ID from before `before`, a whole second, are revoked; after `until` all of them have expired."""
 
     before: datetime
     until: datetime
@@ -48,9 +49,13 @@ def read(memory: ConfigMap | None) -> dict[SpiffeID, Cutoff]:
 def in_force(
     remembered: Mapping[SpiffeID, Cutoff], asked: Mapping[SpiffeID, datetime], now: datetime
 ) -> dict[SpiffeID, Cutoff]:
-    """Return the cut-offs that count: the later of what is remembered and what is asked, none that lies in the future."""
+    """Return the cut-offs that count: the later of what is remembered and what is asked, none that lies in the future.
+
+    Certificates count whole seconds, and so do cut-offs: one with a fraction is rounded up, and in force from then on.
+    """
     found = {name: one for name, one in remembered.items() if now < one.until}
-    for name, before in asked.items():
+    for name, moment in asked.items():
+        before = times.next_whole_second(moment)
         if before <= now < before + LONGEST_LEAF and (name not in found or found[name].before < before):
             found[name] = Cutoff(before, before + LONGEST_LEAF)
     return found
@@ -60,7 +65,8 @@ def reconcile_revocations(snapshot: RevocationsSnapshot, now: datetime) -> Plan:
     """Return what to do for the memory of cut-offs."""
     wanted = {_key(name): (name, one) for name, one in in_force(read(snapshot.observed), snapshot.asked, now).items()}
     gone = [key for key in (snapshot.observed.data if snapshot.observed else ()) if key not in wanted]
-    coming = [before for before in snapshot.asked.values() if before > now]
+    rounded = [times.next_whole_second(moment) for moment in snapshot.asked.values()]
+    coming = [before for before in rounded if before > now]
     ends = [one.until for _, one in wanted.values()]
     if not wanted and not gone:
         return Plan(requeue_at=min(coming, default=None))
