@@ -29,6 +29,7 @@ LAYERS = {
     "engine": {"common", "telemetry", "pki", "trustdomain", "identity", "policy", "providers", "opabundle"},
     "kube": {"common", "telemetry", "pki", "trustdomain", "identity", "policy", "engine"},
     "bundleserver": {"common", "telemetry", "pki", "trustdomain", "policy", "opabundle", "engine", "kube"},
+    "forwardauth": {"common", "telemetry", "pki"},
     "cli": {
         "common",
         "telemetry",
@@ -40,6 +41,7 @@ LAYERS = {
         "engine",
         "kube",
         "bundleserver",
+        "forwardauth",
     },
     "rego": set(),
 }

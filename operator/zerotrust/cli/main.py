@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_args
 
@@ -12,6 +13,7 @@ import click
 from zerotrust import __version__
 from zerotrust.cli.diff import diff
 from zerotrust.cli.explain import explain
+from zerotrust.cli.forwarding import forward_auth
 from zerotrust.cli.graph import graph
 from zerotrust.cli.policy_tests import test
 from zerotrust.cli.render import render
@@ -23,6 +25,15 @@ if TYPE_CHECKING:  # imported where they are needed: `zerotrust explain` starts 
     from kubernetes.aio.client import Configuration
 
     from zerotrust.cli.app import Process
+
+
+def _address_ranges(
+    _: click.Context, parameter: click.Parameter, texts: tuple[str, ...]
+) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(text) for text in texts)
+    except ValueError as error:
+        raise click.BadParameter(f"{error}; write for example 10.20.0.0/16 or fd00:10::/64", param=parameter) from None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -51,6 +62,14 @@ def zerotrust() -> None:
     metavar="URL",
     help="Where decision points find the bundle server. [default: its Service, https://…svc:8443]",
 )
+@click.option(
+    "--allow-private-issuers",
+    "private_issuers",
+    multiple=True,
+    metavar="CIDR",
+    callback=_address_ranges,
+    help="Fetch identity providers' keys from this address range although it is not public; may be repeated.",
+)
 @click.option("--workers", default=48, show_default=True, type=click.IntRange(1, 256), help="Concurrent reconciles.")
 @click.option("--log-format", type=click.Choice(get_args(LogFormat)), default="text", show_default=True)
 @click.option(
@@ -63,6 +82,7 @@ def controller(
     metrics_host: str,
     metrics_port: int,
     bundle_server: str,
+    private_issuers: tuple[IPv4Network | IPv6Network, ...],
     workers: int,
     log_format: LogFormat,
     log_level: str,
@@ -78,6 +98,7 @@ def controller(
         metrics_port=metrics_port,
         workers=workers,
         bundle_server=bundle_server,
+        private_issuers=private_issuers,
     )
 
     _run_forever(lambda: load_configuration(kubeconfig, context), lambda found: Controller(found, options))
@@ -173,6 +194,7 @@ def _run_forever(
 
 zerotrust.add_command(diff)
 zerotrust.add_command(explain)
+zerotrust.add_command(forward_auth)
 zerotrust.add_command(graph)
 zerotrust.add_command(render)
 zerotrust.add_command(test)
