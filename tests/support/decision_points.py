@@ -25,10 +25,11 @@ PROGRAM = Path(sys.executable).with_name("zerotrust")
 
 
 class Replica:
-    """One bundle server process."""
+    """One bundle server process; `rights` is the kubeconfig that it gets, by default the administrator's."""
 
-    def __init__(self, running: Running, folder: Path, name: str) -> None:
+    def __init__(self, running: Running, folder: Path, name: str, rights: Path | None = None) -> None:
         self._running, self._folder, self.name = running, folder, name
+        self._rights = rights or running.plane.kubeconfig
         self.port, self.metrics = free_port(), free_port()
         self.process: Child | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +42,7 @@ class Replica:
         )
         for name in ("tls.crt", "tls.key", "ca.crt"):
             (svid / name).write_bytes(base64.b64decode(json.loads(text)["data"][name]))
-        command: list[str | Path] = [PROGRAM, "bundle-server", "--kubeconfig", self._running.plane.kubeconfig]
+        command: list[str | Path] = [PROGRAM, "bundle-server", "--kubeconfig", self._rights]
         command += ["--namespace", OPERATOR_NAMESPACE, "--svid", svid, "--pod", self.name]
         command += ["--host", LOOPBACK, "--port", str(self.port)]
         command += ["--metrics-host", LOOPBACK, "--metrics-port", str(self.metrics)]
@@ -59,7 +60,7 @@ class DecisionPoints:
     def __init__(self, running: Running, folder: Path) -> None:
         self.running, self._folder = running, folder
         self.server = Replica(running, folder / "bundle-server", "replica-0")
-        self._proxy = ""
+        self._proxy, self._ports = "", dict[str, int]()
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator["DecisionPoints"]:
@@ -75,10 +76,15 @@ class DecisionPoints:
         )
         self.server.start()
         try:
-            async with named_services({HOST: self.server.port}) as self._proxy:
+            self._ports[HOST] = self.server.port
+            async with named_services(self._ports) as self._proxy:
                 yield self
         finally:
             self.server.stop()
+
+    def send_to(self, replica: Replica) -> None:
+        """Let new connections to the Service go to another replica."""
+        self._ports[HOST] = replica.port
 
     @contextlib.asynccontextmanager
     async def opa(self, namespace: str, account: str, pod: str) -> AsyncIterator[Opa]:

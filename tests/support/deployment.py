@@ -30,10 +30,15 @@ class Running:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
+        self._log = folder / "controller.log"
+        self.restart_controller()
+
+    def restart_controller(self) -> None:
+        """Start the controller, for the first time or after it was stopped."""
         program = Path(sys.executable).with_name("zerotrust")
-        place = ("--kubeconfig", plane.kubeconfig, "--namespace", OPERATOR_NAMESPACE)
+        place = ("--kubeconfig", self.plane.kubeconfig, "--namespace", OPERATOR_NAMESPACE)
         listen = ("--metrics-host", "127.0.0.1", "--metrics-port", str(self.port))
-        self.controller = Child("controller", [program, "controller", *place, *listen], folder / "controller.log")
+        self.controller = Child("controller", [program, "controller", *place, *listen], self._log)
 
     def apply(self, *documents: Any) -> None:
         """`kubectl apply` of documents, or of a path."""

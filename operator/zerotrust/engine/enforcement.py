@@ -38,8 +38,8 @@ class Enforcement:
             return Delivery(len(found))
         current = entry.revision == self._contents.content(namespace, "policy").revision
         included = current or entry.serial > since.timestamp()
-        served = all(self._is_served(one, entry, since) for one in found)
-        return Delivery(len(found), included and served)
+        serving = sum(self._is_served(one, entry, since) for one in found)
+        return Delivery(len(found), serving if included else 0)
 
     def _is_served(self, report: NamespaceReport, entry: Entry, since: datetime) -> bool:
         serial = report.served.get("policy", 0)

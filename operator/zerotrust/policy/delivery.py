@@ -13,7 +13,15 @@ class DecisionPoint:
 
 @dataclass(frozen=True)
 class Delivery:
-    """`replicas` are the bundle servers that report; `published` says that each of them serves the accepted version."""
+    """`replicas` are the bundle servers that report, `serving` those of them that serve the accepted version.
+
+    One is enough to be published: what counts is who has reported it, and a server that is gone reports nothing more.
+    """
 
     replicas: int = 0
-    published: bool = False
+    serving: int = 0
+
+    @property
+    def published(self) -> bool:
+        """Whether decision points can get it."""
+        return self.serving > 0

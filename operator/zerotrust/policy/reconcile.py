@@ -279,8 +279,8 @@ def _published(policy: Policy, snapshot: PolicySnapshot) -> Condition:
     if not delivery.replicas:
         return unknown(kind, "NotInstalled", "no bundle server reports")
     if not delivery.published:
-        return false(kind, "Publishing", "not every bundle server serves the accepted version yet")
-    return true(kind, "Published", f"served by {delivery.replicas} bundle servers")
+        return false(kind, "Publishing", "no bundle server serves the accepted version yet")
+    return true(kind, "Published", f"{delivery.serving} of {delivery.replicas} bundle servers serve it")
 
 
 def _enforced(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement, programmed: Condition) -> Condition:
@@ -298,7 +298,7 @@ def _enforced(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement, prog
         text = "rules with methods, paths, users, keys, when or until need a decision point"
         return false(kind, "NoDecisionPoint", f"{text}, and none reports for {_some(alone) or 'any target'}")
     if not snapshot.delivery.published:
-        return false(kind, "Publishing", "not every bundle server serves the accepted version yet")
+        return false(kind, "Publishing", "no bundle server serves the accepted version yet")
     if snapshot.lagging:
         return false(kind, "Lagging", f"the accepted version is not reported by {_some(snapshot.lagging)}")
     if programmed.status == "False":

@@ -89,10 +89,10 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 
 
 async def test_silence_is_no_agreement(rig: Rig) -> None:
-    assert rig.progress() == Progress(0, published=False)
+    assert rig.progress() == Progress(0, 0)
     rig.delivered()
     await rig.tell()
-    assert rig.progress() == Progress(1, published=True)
+    assert rig.progress() == Progress(1, 1)
     assert rig.points() == (DecisionPoint("orders-0", acknowledged=False),)
     rig.report(rig.revision())
     await rig.tell()
