@@ -8,6 +8,7 @@ import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 from zerotrust.forwardauth.limits import Limits
 from zerotrust.forwardauth.upstream import Upstream
@@ -80,7 +81,7 @@ class Interpreter:
     def _pem(self, value: str) -> str:
         if not self.dialect.bare_certificate:
             return value
-        leaf = value.split(",")[0]
+        leaf = unquote(value).split(",")[0]  # before version 3 Traefik escapes it
         try:
             base64.b64decode(leaf, validate=True)
         except (binascii.Error, ValueError):

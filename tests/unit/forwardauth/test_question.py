@@ -84,11 +84,12 @@ def test_a_token_that_came_twice_is_joined() -> None:
     assert NGINX.question(given, ORDERS)["request"]["headers"] == {"authorization": "Bearer a, Bearer b"}
 
 
-def test_traefik_sends_certificates_without_their_first_and_last_lines() -> None:
-    said = [("X-Forwarded-Method", "PUT"), ("X-Forwarded-Uri", "/a"), ("X-Forwarded-Tls-Client-Cert", "AAAA,BBBB")]
+@pytest.mark.parametrize("sent", ["AA+/", "AA+/,BBBB", "AA%2B%2F", "AA%2B%2F%2CBBBB"])
+def test_traefik_sends_certificates_without_their_first_and_last_lines(sent: str) -> None:
+    said = [("X-Forwarded-Method", "PUT"), ("X-Forwarded-Uri", "/a"), ("X-Forwarded-Tls-Client-Cert", sent)]
     question = TRAEFIK.question(CIMultiDict([*said, *GOOD]), ORDERS)
     assert question["request"]["method"] == "PUT"
-    assert question["source"]["certificate"] == "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    assert question["source"]["certificate"] == "-----BEGIN CERTIFICATE-----\nAA+/\n-----END CERTIFICATE-----\n"
 
 
 @pytest.mark.parametrize("certificate", ["AAA", "AA AA", "-----BEGIN CERTIFICATE-----", "AAAA\n-----END", "é", ","])
