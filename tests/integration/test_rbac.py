@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,12 @@ def test_everything_the_controller_does_is_allowed(installation: Installation) -
 
     policies(cluster)
 
-    cluster.apply(ours("ServiceIdentity", "orders", spec={"secret": {"name": "renamed"}}))
+    revocation = {"before": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+    cluster.apply(ours("ServiceIdentity", "orders", spec={"secret": {"name": "renamed"}, "revocation": revocation}))
+    cluster.wait_until(
+        lambda: kubectl("get", "configmap", "zerotrust-revocations", "-n", OPERATOR, "--ignore-not-found"),
+        "the cut-off is remembered",
+    )
     cluster.wait_until(lambda: cluster.wrote("Secret", "delete"), "the Secret under the old name is deleted")
 
     # A Secret without our label is outside the watch: the create fails, and the object is read.
@@ -153,6 +159,9 @@ def policies(cluster: Installation) -> None:
         cluster.wait_until(opens(port), "the edit is in force")
     cluster.wait_until(lambda: cluster.wrote("ControllerRevision", "delete"), "old versions are forgotten")
     cluster.wait_until(lambda: cluster.wrote("TrustPolicy/status", "patch"), "the status is told")
+    cluster.wait_until(
+        lambda: cluster.read("configmap", "zerotrust-opa-config"), "there are keys, and OPA is told of them"
+    )
     kubectl("patch", "networkpolicy", "zt-orders", "-n", "shop", "--type=merge", "-p", '{"spec": {"ingress": [{}]}}')
     cluster.wait_until(opens(5), "it is repaired")
     kubectl("delete", "tp", "orders", "-n", "shop")
