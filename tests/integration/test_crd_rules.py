@@ -639,9 +639,9 @@ CASES = (
     Case(
         TRUST_DOMAIN,
         "spec.identityProviders[]",
-        "exactly one of jwksURI and jwks",
-        (provider(), provider(jwks=ABSENT, jwksURI="https://login.example.org/keys")),
-        (provider(jwks=ABSENT), provider(jwksURI="https://login.example.org/keys")),
+        "at most one of jwksURI and jwks",
+        (provider(), provider(jwks=ABSENT, jwksURI="https://login.example.org/keys"), provider(jwks=ABSENT)),
+        (provider(jwksURI="https://login.example.org/keys"),),
     ),
     Case(
         TRUST_DOMAIN,
@@ -662,9 +662,16 @@ CASES = (
         TRUST_DOMAIN,
         "spec",
         "identityProviders have unique names",
-        ({"identityProviders": [provider(), provider(name="other")]},),
+        ({"identityProviders": [provider(), provider(name="other", issuer="https://elsewhere.example.org")]},),
         ({"identityProviders": [provider(), provider(issuer="https://elsewhere.example.org")]},),
         beside=("Duplicate value",),
+    ),
+    Case(
+        TRUST_DOMAIN,
+        "spec",
+        "identityProviders have unique issuers",
+        ({"identityProviders": [provider(), provider(name="other", issuer="https://elsewhere.example.org")]},),
+        ({"identityProviders": [provider(), provider(name="other")]},),
     ),
     duration_case(
         TRUST_DOMAIN,
@@ -1040,7 +1047,7 @@ def resized(node: Node, present: Any, length: int) -> Any:
     first, algorithms = present[0], get_args(KeyAlgorithm)
     if first in algorithms:
         return list(islice(cycle(algorithms), length))
-    keys = [key for key in ("name", "type") if isinstance(first, dict) and key in first]
+    keys = [key for key in ("name", "type", "issuer") if isinstance(first, dict) and key in first]
     return [{**first, **{key: f"{first[key]}{number}" for key in keys}} if keys else first for number in range(length)]
 
 

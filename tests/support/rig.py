@@ -21,8 +21,8 @@ TRUST_DOMAIN = "example.org"
 class Rig:
     """One controller over one fake API server; quick to retry, so that tests need not wait for the real back-off."""
 
-    def __init__(self, server: FakeApi, folder: Path, clock: Clock | None = None) -> None:
-        self.server, self._folder, self._clock = server, folder, clock
+    def __init__(self, server: FakeApi, folder: Path, clock: Clock | None = None, **options: Any) -> None:
+        self.server, self._folder, self._clock, self._options = server, folder, clock, options
         self._task: asyncio.Task[None] | None = None
         self._stop = asyncio.Event()
         self.controller: Controller
@@ -40,6 +40,7 @@ class Rig:
             drain_seconds=0.5,
             request_timeout=1.0,
             lease_duration=timedelta(seconds=1.2),
+            **self._options,
         )
         self.controller = Controller(configuration, options, self._clock)
         self._stop = asyncio.Event()
@@ -145,9 +146,9 @@ def resource(kind: str, name: str, namespace: str = "", spec: Mapping[str, Any] 
 
 
 @contextlib.asynccontextmanager
-async def running(server: FakeApi, folder: Path, clock: Clock | None = None) -> Any:
+async def running(server: FakeApi, folder: Path, clock: Clock | None = None, **options: Any) -> Any:
     """A started controller that is stopped at the end, whatever it has come to."""
-    rig = Rig(server, folder, clock)
+    rig = Rig(server, folder, clock, **options)
     await rig.start()
     try:
         yield rig

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from zerotrust.bundleserver.decisions import LogSummary
 from zerotrust.bundleserver.intake import Delivery, Report
 from zerotrust.bundleserver.publisher import Publisher
 from zerotrust.bundleserver.shelf import Kind
@@ -15,13 +16,14 @@ from zerotrust.engine.clock import Clock
 from zerotrust.kube.client import Body, Client
 from zerotrust.kube.errors import AlreadyExists, KubeError, NotFound
 from zerotrust.opabundle import reports
-from zerotrust.opabundle.reports import MAX_POINTS, NamespaceReport, Point
+from zerotrust.opabundle.reports import MAX_KID, MAX_POINTS, MAX_UNKNOWN, NamespaceReport, Point, UnknownKid
 
 logger = logging.getLogger(__name__)
 
 PERIOD = 1.0
 HEARTBEAT = timedelta(minutes=1)
 SKEW = timedelta(seconds=30)
+TOLD_EVERY, TOLD_FOR = timedelta(minutes=1), timedelta(minutes=5)
 
 
 class Reporting:
@@ -31,6 +33,7 @@ class Reporting:
         self._client, self._clock, self._ref = client, clock, ref
         self._publisher, self._owner = publisher, owner
         self._points: OrderedDict[str, tuple[str, Point]] = OrderedDict()
+        self._unknown: dict[str, dict[str, UnknownKid]] = {}
         self._written: dict[str, NamespaceReport] | None = None
         self._at: datetime | None = None
 
@@ -68,6 +71,16 @@ class Reporting:
         keys = tuple(sorted({*point.key_ids, place.key_id}))
         self._note(place.namespace, point._replace(until=max(point.until, delivery.not_after), key_ids=keys))
 
+    def unknown_keys(self, summary: LogSummary) -> None:
+        """Take note of key IDs that a decision point lacks: one a minute of each provider, for anybody can make them up."""
+        known = self._unknown.setdefault(summary.namespace, {})
+        for one in sorted(summary.unknown_keys, key=lambda one: (one.provider, one.kid)):
+            before = known.get(one.provider)
+            told = before is not None and summary.received_at < before.at + TOLD_EVERY
+            room = before is not None or len(known) < MAX_UNKNOWN
+            if room and not told and one.provider and len(one.kid) <= MAX_KID:
+                known[one.provider] = UnknownKid(one.provider, one.kid, summary.received_at)
+
     def _note(self, namespace: str, point: Point) -> None:
         self._points[point.uid] = (namespace, point)
         self._points.move_to_end(point.uid)
@@ -82,8 +95,14 @@ class Reporting:
         for namespace in self._publisher.namespaces():
             served = {kind.value: one.serial for kind, one in self._publisher.served(namespace).items()}
             points = sorted(one for place, one in self._points.values() if place == namespace)
-            found[namespace] = NamespaceReport(served, tuple(points))
+            found[namespace] = NamespaceReport(served, tuple(points), self._lacking(namespace, now))
         return found
+
+    def _lacking(self, namespace: str, now: datetime) -> tuple[UnknownKid, ...]:
+        known = self._unknown.get(namespace, {})
+        for provider in [provider for provider, one in known.items() if one.at + TOLD_FOR < now]:
+            del known[provider]
+        return tuple(sorted(known.values()))
 
     async def run(self) -> None:
         """Write until cancelled."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter as Counted
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from prometheus_client import Counter
@@ -107,9 +107,13 @@ class PublicDocuments:
 
 
 class DecisionMetrics:
-    """Counts what decision points decided, by server, client and reason; beyond MAX_LABELS all are `other`."""
+    """Counts what decision points decided, by server, client and reason; beyond MAX_LABELS all are `other`.
 
-    def __init__(self, metrics: Metrics) -> None:
+    `unknown_keys` is handed each summary that has some.
+    """
+
+    def __init__(self, metrics: Metrics, unknown_keys: Callable[[LogSummary], None] = lambda _: None) -> None:
+        self._unknown_keys = unknown_keys
         self._counters = {
             "decided": _counter(metrics, "decisions", "Verdicts of decision points."),
             "observed": _counter(metrics, "observed_decisions", "Verdicts that servers in Observe would have got."),
@@ -119,6 +123,8 @@ class DecisionMetrics:
 
     def decisions(self, summary: LogSummary) -> None:
         """Take the summary of one upload."""
+        if summary.unknown_keys:
+            self._unknown_keys(summary)
         views: Mapping[str, Counted[Labels]] = {
             "decided": summary.decided,
             "observed": summary.observed,

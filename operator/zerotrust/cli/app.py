@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
 from uuid import uuid4
 
@@ -33,6 +34,7 @@ from zerotrust.engine.identities import IdentityController
 from zerotrust.engine.isolation import DefaultDenyController, NamespaceIsolation, RecordController
 from zerotrust.engine.policies import NetworkPolicyController, TrustPolicyController
 from zerotrust.engine.policybook import PolicyBook
+from zerotrust.engine.providers import KeyFetching, ProviderMemoryController, Providers
 from zerotrust.engine.trustdomains import TrustBundleController, TrustDomainController, TrustDomains
 from zerotrust.kube.client import Client
 from zerotrust.kube.executor import PlanExecutor
@@ -56,7 +58,10 @@ HEAD_START = 10.0  # seconds
 
 @dataclass(frozen=True)
 class Options:
-    """How the controller runs; `metrics_port` 0 takes any free port."""
+    """How the controller runs; `metrics_port` 0 takes any free port.
+
+    `private_issuers` are address ranges that are not public, from which identity providers' keys are fetched nevertheless.
+    """
 
     namespace: str = "zerotrust-system"
     metrics_host: str = "0.0.0.0"  # noqa: S104 - probes and Prometheus come from other hosts
@@ -68,6 +73,7 @@ class Options:
     request_timeout: float = 30.0
     lease_duration: timedelta = DURATION
     bundle_server: str = ""
+    private_issuers: tuple[IPv4Network | IPv6Network, ...] = ()
 
     @property
     def bundle_server_url(self) -> str:
@@ -101,11 +107,13 @@ class Controller:
         isolation = NamespaceIsolation(self.cache, domains)
         networks = NetworkPolicyController(self.cache, book, domains, isolation, self._clock)
         contents = BundleContents(self.cache, book, domains, self._clock)
+        providers = Providers(self.cache, domains)
+        self.key_fetching = KeyFetching(self.cache, providers, self._clock, options.private_issuers)
         enforcement = Enforcement(self.cache, contents, options.namespace, self._clock)
         self.engine = Engine(
             self.cache,
             (
-                TrustDomainController(self.cache, domains, entropy, lambda: self._client.skew),
+                TrustDomainController(self.cache, domains, entropy, lambda: self._client.skew, providers.keys_of),
                 TrustBundleController(self.cache, domains),
                 IdentityController(self.cache, domains, key_ring, entropy),
                 TrustPolicyController(self.cache, book, networks, enforcement, self._clock),
@@ -116,6 +124,7 @@ class Controller:
                 SigningKeyController(self.cache, contents, options.namespace, enforcement.keys_in_use),
                 OpaConfigController(self.cache, contents, options.namespace, Service(options.bundle_server_url)),
                 RevocationController(self.cache, contents),
+                ProviderMemoryController(self.cache, providers),
             ),
             PlanExecutor(self._client, self.cache, observe, self._recorder, self.metrics),
             self._clock,
@@ -194,6 +203,7 @@ class Controller:
             tasks.create_task(self._recorder.run(), name="recorder")
             engine = tasks.create_task(self.engine.run(), name="engine")
             tasks.create_task(self._watch_skew(), name="clock-skew")
+            tasks.create_task(self.key_fetching.run(), name="identity-providers")
             try:
                 await engine
             except asyncio.CancelledError:

@@ -24,6 +24,7 @@ COMPONENT_BUNDLE_KEYS = "bundle-keys"
 COMPONENT_BUNDLE_REPORT = "bundle-report"
 COMPONENT_OPA_CONFIG = "opa-config"
 COMPONENT_REVOCATIONS = "revocations"
+COMPONENT_IDENTITY_PROVIDER = "identity-provider"
 
 IDENTITY = f"{GROUP}/service-identity"
 SERVICE_ACCOUNT = f"{GROUP}/service-account"
@@ -41,6 +42,7 @@ ROTATE_REQUESTED = f"{GROUP}/rotate-requested-at"
 ALLOW_OPEN = f"{GROUP}/allow-open"
 POLICY = f"{GROUP}/trust-policy"
 CONTENT_HASH = f"{GROUP}/content-hash"
+IDENTITY_PROVIDER = f"{GROUP}/identity-provider"
 
 RESERVED_PREFIXES = (f"{GROUP}/", MANAGED_BY)
 
@@ -97,6 +99,7 @@ BUNDLE_RECORD_SUFFIX = ".bundles"
 BUNDLE_KEYS = "policy-bundle-keys"
 REVOCATIONS = "zerotrust-revocations"
 REPORT_PREFIX = "zt-reports-"
+IDENTITY_PROVIDER_SUFFIX = ".identity-provider"
 BUNDLE_SERVER = "zerotrust-bundle-server"
 
 

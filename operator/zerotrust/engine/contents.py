@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from zerotrust.common import naming
+from zerotrust.common.errors import SpecError
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ConfigMap
 from zerotrust.engine.cache import Cache, Change
@@ -24,12 +25,12 @@ from zerotrust.opabundle.revocations import Cutoff
 from zerotrust.pki import x509 as profiles
 from zerotrust.pki.spiffe import SpiffeID
 from zerotrust.policy.directory import Workload
+from zerotrust.providers import memory, publish
 from zerotrust.trustdomain.bundle import PEM_KEY
 from zerotrust.trustdomain.resource import IdentityProvider, PolicyBundles, TrustDomainSpec
 
 RECORDS = "bundle-records"
 REVOKING = "identities-that-revoke"
-NEVER = 253402300799  # the last second of the year 9999: keys that are written inline do not grow old
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,24 @@ class BundleContents:
                 servers.append(Server(self._book.table(identity), domain.meta.name, stale))
                 domains[domain.meta.name] = domain.spec
         providers = {
-            name: {one.name: entry for one in spec.identity_providers if (entry := _provider(one)) is not None}
+            name: {
+                one.name: entry for one in spec.identity_providers if (entry := self._provider(name, one)) is not None
+            }
             for name, spec in domains.items()
         }
         authorities = {name: found for name in domains if (found := self._authorities(name))}
         return policy_document(servers, self.spiffe_id, providers, authorities)
+
+    def _provider(self, trust_domain: str, provider: IdentityProvider) -> dict[str, object] | None:
+        """With the keys that stand in the resource, or those that the controller has fetched and published; None without any."""
+        if provider.jwks is not None:
+            try:
+                return publish.inline(provider, "").document()
+            except SpecError:
+                return None
+        place = memory.place(self._domains.operator_namespace, trust_domain, provider.name)
+        entry = memory.published(self._cache.get(place), provider)
+        return entry.document() if entry is not None else None
 
     def _authorities(self, trust_domain: str) -> list[str]:
         """From the trust bundle in the operator's own namespace, which no tenant can edit."""
@@ -181,22 +195,12 @@ class BundleContents:
                 name = change.ref.name
                 if name.endswith(naming.BUNDLE_RECORD_SUFFIX):
                     yield name.removesuffix(naming.BUNDLE_RECORD_SUFFIX)
-                elif name == naming.REVOCATIONS or name.endswith(naming.TRUST_BUNDLE_SUFFIX):
+                elif name == naming.REVOCATIONS or name.endswith(
+                    (naming.TRUST_BUNDLE_SUFFIX, naming.IDENTITY_PROVIDER_SUFFIX)
+                ):
                     yield from self.namespaces()
 
 
 def _cutoff(identity: ObservedIdentity) -> datetime | None:
     spec = identity.spec
     return spec.revocation.before if isinstance(spec, ServiceIdentitySpec) and spec.revocation is not None else None
-
-
-def _provider(provider: IdentityProvider) -> dict[str, object] | None:
-    if provider.jwks is None:
-        return None
-    return {
-        "issuer": provider.issuer,
-        "algorithms": list(provider.algorithms),
-        "jwks": provider.jwks,
-        "leeway": int(provider.leeway.total_seconds()),
-        "not_after": NEVER,
-    }

@@ -18,6 +18,7 @@ from zerotrust.pki.x509 import subject_key_id
 from zerotrust.trustdomain import distribution, reconcile
 from zerotrust.trustdomain.authority import Entropy, Record, RecordUnreadable
 from zerotrust.trustdomain.distribution import BundleSnapshot
+from zerotrust.trustdomain.providers import ProviderKeys
 from zerotrust.trustdomain.reconcile import BundleTargets, TrustDomainSnapshot
 from zerotrust.trustdomain.resource import TrustDomainSpec
 
@@ -162,9 +163,10 @@ class TrustDomainController:
         domains: TrustDomains,
         entropy: Entropy,
         skew: Callable[[], timedelta | None],
+        providers: Callable[[Domain], tuple[ProviderKeys, ...]] = lambda _: (),
     ) -> None:
         self._cache, self._domains = cache, domains
-        self._entropy, self._skew = entropy, skew
+        self._entropy, self._skew, self._providers = entropy, skew, providers
         cache.index(BUNDLES, "ConfigMap", lambda one: [one.meta.annotations.get(naming.TRUST_DOMAIN, "")])
 
     def touched_by(self, change: Change) -> Iterable[Touched]:
@@ -195,6 +197,8 @@ class TrustDomainController:
                     yield Touched(Ref("TrustDomain", "", name), SOON)
             case "Namespace":
                 yield from (Touched(one.meta.ref, SOON) for one in self._domains.all())
+            case "IdentityProvider":
+                yield Touched(Ref("TrustDomain", "", change.ref.namespace))
 
     def _concerns(self, domain: Domain, secret: ObservedSecret) -> bool:
         return secret.meta.annotations.get(
@@ -227,6 +231,7 @@ class TrustDomainController:
             clock_skew=self._skew(),
             published_sequence=self._published_sequence(ref.name),
             leaf_ends=self._domains.leaf_ends(self._domains.view(domain)),
+            providers=self._providers(domain),
         )
 
     def _published_sequence(self, name: str) -> int:

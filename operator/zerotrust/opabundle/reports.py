@@ -10,6 +10,7 @@ from zerotrust.common import naming
 from zerotrust.common.observed import ConfigMap
 from zerotrust.opabundle.record import KINDS, Entry
 
+MAX_UNKNOWN, MAX_KID = 16, 64
 MAX_POINTS = 4_000  # of one replica: 200 bytes each stay below the megabyte that an object may have
 
 
@@ -28,12 +29,21 @@ class Point(NamedTuple):
     at: datetime
 
 
+class UnknownKid(NamedTuple):
+    """A token's key ID that a decision point did not have at `at`; `provider` is its identity provider's name."""
+
+    provider: str
+    kid: str
+    at: datetime
+
+
 @dataclass(frozen=True)
 class NamespaceReport:
-    """One replica's view of one namespace: the serials that it serves, and its decision points."""
+    """One replica's view of one namespace: the serials that it serves, its decision points, and key IDs that they lack."""
 
     served: Mapping[str, int] = field(default_factory=dict)
     points: tuple[Point, ...] = ()
+    unknown: tuple[UnknownKid, ...] = ()
 
 
 def manifest(name: str, namespace: str, reports: Mapping[str, NamespaceReport]) -> dict[str, Any]:
@@ -64,9 +74,10 @@ def read(observed: ConfigMap, namespace: str) -> NamespaceReport:
         served: dict[str, int] = {
             kind: int(content.get("served", {})[kind]) for kind in KINDS if kind in content.get("served", {})
         }
+        unknown = tuple(_unknown(one) for one in content.get("unknown", ())[:MAX_UNKNOWN])
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return NamespaceReport()
-    return NamespaceReport(served, points)
+    return NamespaceReport(served, points, unknown)
 
 
 def merged(reports: Iterable[NamespaceReport]) -> tuple[Point, ...]:
@@ -106,8 +117,14 @@ def _rendered(report: NamespaceReport) -> str:
         }
         for one in report.points
     ]
-    content = {"served": dict(report.served), "points": points}
+    content: dict[str, Any] = {"served": dict(report.served), "points": points}
+    if report.unknown:
+        content["unknown"] = [{**one._asdict(), "at": int(one.at.timestamp())} for one in report.unknown]
     return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
+def _unknown(entry: Mapping[str, Any]) -> UnknownKid:
+    return UnknownKid(str(entry["provider"]), str(entry["kid"])[:MAX_KID], datetime.fromtimestamp(entry["at"], UTC))
 
 
 def _point(entry: Mapping[str, Any]) -> Point:

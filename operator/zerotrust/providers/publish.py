@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from zerotrust.common import times
 from zerotrust.common.errors import SpecError
 from zerotrust.providers import lifecycle
 from zerotrust.providers.jwks import KeySet, UnusableKeys, parse
@@ -19,33 +20,36 @@ def inline(provider: IdentityProvider, path: str) -> Provider:
         keys = parse((provider.jwks or "").encode())
     except UnusableKeys as error:
         raise SpecError(f"{path}.jwks", str(error)) from None
-    return _entry(provider, keys, ALWAYS)
+    return entry(provider, keys, int((ALWAYS - _EPOCH).total_seconds()))
 
 
 def fetched(provider: IdentityProvider, state: State, now: datetime) -> Provider | None:
-    """The entry of a provider whose keys are fetched; None while there never were any.
+    """The entry of a provider whose keys are fetched; None while there never were any."""
+    until = end(provider, state)
+    return (
+        None
+        if until is None
+        else entry(provider, lifecycle.accepted(state, now), int((until - _EPOCH).total_seconds()))
+    )
 
-    Its end is rounded down to a quarter of maxStale: it would otherwise give every bundle a new revision with every fetch.
+
+def end(provider: IdentityProvider, state: State) -> datetime | None:
+    """When fetched keys cease to be accepted; None while there never were any.
+
+    It is rounded down to a quarter of maxStale: it would otherwise give every bundle a new revision with every fetch.
     """
-    end = lifecycle.not_after(state, provider.max_stale)
-    if end is None:
-        return None
+    exact = lifecycle.not_after(state, provider.max_stale)
     step = max(provider.max_stale / 4, timedelta(seconds=15))
-    return _entry(provider, lifecycle.accepted(state, now), _EPOCH + (end - _EPOCH) // step * step)
+    return None if exact is None else times.whole_seconds(_EPOCH + (exact - _EPOCH) // step * step)
 
 
-def ambiguous(providers: list[IdentityProvider]) -> frozenset[str]:
-    """Names of the providers that share their issuer with another: decision points take no token of theirs."""
-    issuers = [provider.issuer for provider in providers]
-    return frozenset(provider.name for provider in providers if issuers.count(provider.issuer) > 1)
-
-
-def _entry(provider: IdentityProvider, keys: KeySet, end: datetime) -> Provider:
+def entry(provider: IdentityProvider, keys: KeySet, not_after: int) -> Provider:
+    """The entry of a provider with these keys, accepted before `not_after` (seconds since 1970)."""
     return Provider(
         name=provider.name,
         issuer=provider.issuer,
         algorithms=tuple(sorted(provider.algorithms)),
         jwks=keys.text(),
         leeway=int(provider.leeway.total_seconds()),
-        not_after=int((end - _EPOCH).total_seconds()),
+        not_after=not_after,
     )

@@ -19,7 +19,9 @@ from zerotrust.pki import x509 as profiles
 from zerotrust.pki.keys import to_pkcs8
 from zerotrust.pki.secret import ObservedSecret
 from zerotrust.trustdomain import authority as authorities
+from zerotrust.trustdomain import providers
 from zerotrust.trustdomain.authority import Authority, Entropy, NewerRecord, Record, RecordUnreadable
+from zerotrust.trustdomain.providers import ProviderKeys
 from zerotrust.trustdomain.resource import TrustDomainSpec
 
 MAX_SKEW = timedelta(seconds=30)
@@ -57,6 +59,7 @@ class TrustDomainSnapshot:
     clock_skew: timedelta | None
     leaf_ends: Mapping[str, Sequence[datetime]] = field(default_factory=dict)
     published_sequence: int = 0
+    providers: tuple[ProviderKeys, ...] = ()
 
     @property
     def name(self) -> str:
@@ -299,6 +302,8 @@ def _healthy(step: _Step, spec: TrustDomainSpec, now: datetime) -> _Step:
 
 def _plan(snapshot: TrustDomainSnapshot, now: datetime, step: _Step, refused: Condition | None) -> Plan:
     conditions = [_ready(snapshot, step, refused), step.condition, _published(snapshot, step), _skew(snapshot)]
+    if snapshot.providers:
+        conditions.append(providers.condition(snapshot.providers, now))
     conditions += _not_implemented(snapshot, step.record)
     if conditions[0].status == "False" and conditions[0].reason == "InvalidSpec":
         conditions.append(true("Stalled", "InvalidSpec", conditions[0].message))
@@ -366,7 +371,6 @@ def _not_implemented(snapshot: TrustDomainSnapshot, record: Record | None) -> li
     fields = [
         name
         for name, used in (
-            ("spec.identityProviders", bool(spec.identity_providers)),
             (
                 "spec.certificateAuthority.rotation",
                 spec.certificate_authority.rotation.requested_at is not None
@@ -405,13 +409,16 @@ def _transitions(observed: Sequence[Any], conditions: Sequence[Condition]) -> tu
         before = find(observed, condition.type)
         if before is not None and (before.get("status"), before.get("reason")) == (condition.status, condition.reason):
             continue
-        bad = (condition.type in ("Ready", "CertificateAuthorityHealthy") and condition.status == "False") or (
+        watched = ("Ready", "CertificateAuthorityHealthy", providers.CONDITION)
+        bad = (condition.type in watched and condition.status == "False") or (
             condition.type in ("ClockSkew", "NotImplementedYet") and condition.status == "True"
         )
         if bad and not (condition.type == "Ready" and condition.reason == _told_of_authority(conditions)):
             events.append(Event("Warning", condition.reason, condition.message))
         elif condition.type == "Ready" and condition.status == "True" and before is not None:
             events.append(Event("Normal", "Ready", condition.message))
+        elif condition.type == providers.CONDITION and before is not None and before.get("status") == "False":
+            events.append(Event("Normal", condition.reason, condition.message))
     return tuple(events)
 
 
@@ -424,7 +431,7 @@ def _told_of_authority(conditions: Sequence[Condition]) -> str:
 def _wake(snapshot: TrustDomainSnapshot, step: _Step, now: datetime) -> datetime | None:
     """The next time at which the clock alone changes a condition, or a Secret outside the watch is read again."""
     spec = snapshot.resource.spec
-    moments: list[datetime] = [now + REFRESH] if step.refresh else []
+    moments = [*([now + REFRESH] if step.refresh else []), *providers.ends(snapshot.providers)]
     active = step.record.active if step.record else None
     if active is not None and not isinstance(spec, SpecError):
         start = active.certificate.not_valid_before_utc

@@ -194,12 +194,14 @@ class IdentityProvider(Resource):
     algorithms: list[
         Literal["RS256", "RS384", "RS512", "ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "EdDSA"]
     ] = Field(min_length=1, max_length=10, description="Signature algorithms that are accepted.")
-    jwks_uri: HttpsUrl | None = Field(default=None, alias="jwksURI", description="Where its keys are read.")
+    jwks_uri: HttpsUrl | None = Field(
+        default=None, alias="jwksURI", description="Where its keys are read; default: as its discovery document says."
+    )
     jwks: Annotated[str, Field(min_length=2, max_length=65536)] | None = Field(
         default=None, description="Its keys, inline (a JWK Set as JSON)."
     )
     ca_bundle: Annotated[str, Field(max_length=65536)] | None = Field(
-        default=None, description="PEM certificates that jwksURI's server is verified against; default: the system's."
+        default=None, description="PEM certificates that its servers are verified against; default: the system's."
     )
     leeway: Annotated[timedelta, Between("0s", "5m")] = Field(
         default=timedelta(seconds=60), description="Clock difference that is forgiven."
@@ -210,9 +212,9 @@ class IdentityProvider(Resource):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            exactly_one("jwksURI", "jwks"),
-            "write exactly one of jwksURI and jwks",
-            lambda self: count_of(self.jwks_uri, self.jwks) == 1,
+            "!(has(self.jwksURI) && has(self.jwks))",
+            "write at most one of jwksURI and jwks; without either, the issuer's discovery document says where its keys are",
+            lambda self: count_of(self.jwks_uri, self.jwks) <= 1,
         ),
     )
 
@@ -274,6 +276,12 @@ class TrustDomainSpec(Resource):
             " self.identityProviders.all(a, self.identityProviders.exists_one(b, b.name == a.name))",
             "identityProviders have unique names",
             lambda self: len({provider.name for provider in self.identity_providers}) == len(self.identity_providers),
+        ),
+        Rule(
+            "!has(self.identityProviders) ||"
+            " self.identityProviders.all(a, self.identityProviders.exists_one(b, b.issuer == a.issuer))",
+            "identityProviders have unique issuers, or nobody could tell which of them vouches for a token",
+            lambda self: len({provider.issuer for provider in self.identity_providers}) == len(self.identity_providers),
         ),
     )
 

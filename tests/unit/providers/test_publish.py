@@ -10,7 +10,7 @@ from tests.support.tokens import ISSUER, jwk, jwks, token
 from zerotrust.common.errors import SpecError
 from zerotrust.providers.jwks import KeySet
 from zerotrust.providers.lifecycle import Failed, Fetched, State, after
-from zerotrust.providers.publish import ALWAYS, ambiguous, fetched, inline
+from zerotrust.providers.publish import ALWAYS, fetched, inline
 from zerotrust.providers.tokens import TokenRefused, verify
 from zerotrust.trustdomain.resource import IdentityProvider
 
@@ -60,9 +60,3 @@ def test_the_entry_is_what_the_contract_says() -> None:
     document = entry.document()
     assert sorted(document) == ["algorithms", "issuer", "jwks", "leeway", "not_after"]
     assert json.loads(json.dumps(document)) == document
-
-
-def test_providers_that_share_an_issuer_are_named() -> None:
-    twins = [a_provider(), a_provider(name="twin"), a_provider(name="other", issuer="https://other.example.org")]
-    assert ambiguous(twins) == {"corp", "twin"}
-    assert ambiguous(twins[1:]) == frozenset()

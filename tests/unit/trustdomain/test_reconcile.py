@@ -34,6 +34,7 @@ from zerotrust.pki import keys, secret
 from zerotrust.pki import x509 as profiles
 from zerotrust.trustdomain import reconcile as module
 from zerotrust.trustdomain.authority import BACKDATE, Authority, KeyRing, Record, from_secret
+from zerotrust.trustdomain.providers import ProviderKeys
 from zerotrust.trustdomain.reconcile import BundleTargets, TrustDomainSnapshot
 from zerotrust.trustdomain.resource import TrustDomainStatus
 
@@ -438,19 +439,44 @@ def test_bad_news_are_told_once() -> None:
     assert events(decide(replace(LOST, resource=with_status(LOST.resource, first)), NOW + hours(1))) == []
 
 
-@pytest.mark.parametrize(
-    ("name", "spec"),
-    [
-        (
-            "spec.identityProviders",
-            {"identityProviders": [{"name": "a", "issuer": "https://a", "algorithms": ["ES256"], "jwks": "{}"}]},
-        ),
-    ],
-)
-def test_a_field_without_effect_is_named(name: str, spec: dict[str, Any]) -> None:
-    plan = decide(a_settled_trust_domain(a_trust_domain(**spec)))
-    assert message(plan, "NotImplementedYet") == f"have no effect in this version: {name}"
-    assert events(plan) == [("Warning", "FieldsWithoutEffect")]
+UNTIL = NOW + hours(1)
+PROVIDERS = {
+    "KeysKnown": ("True", ProviderKeys("a", UNTIL)),
+    "Fetching": ("Unknown", ProviderKeys("a")),
+    "FetchFailed": ("False", ProviderKeys("a", UNTIL, problem="down")),
+    "Stale": ("False", ProviderKeys("a", NOW, problem="down")),
+    "UnusableKeys": ("False", ProviderKeys("a", unusable="spec.identityProviders[0].jwks: not JSON")),
+}
+
+
+@pytest.mark.parametrize("reason", PROVIDERS)
+def test_what_is_known_of_an_identity_providers_keys_is_told(reason: str) -> None:
+    status, keys = PROVIDERS[reason]
+    settled = a_settled_trust_domain()
+    plan = decide(replace(settled, providers=(ProviderKeys("good", UNTIL), keys)))
+    assert conditions(plan)["IdentityProvidersReady"] == (status, reason)
+    assert ("a" if status == "True" else "a: ") in message(plan, "IdentityProvidersReady")
+    assert ready(plan) == ("True", "Operational")
+    assert events(plan) == ([("Warning", reason)] if status == "False" else [])
+    assert plan.requeue_at == UNTIL
+
+
+def test_the_first_provider_with_the_worst_trouble_is_named() -> None:
+    troubles = [ProviderKeys("failing", UNTIL, problem="down"), *(ProviderKeys(name, NOW) for name in ("one", "two"))]
+    plan = decide(replace(a_settled_trust_domain(), providers=tuple(troubles)))
+    assert message(plan, "IdentityProvidersReady").startswith("one: none of its tokens is accepted since")
+
+
+def test_without_identity_providers_nothing_is_told_of_them() -> None:
+    assert "IdentityProvidersReady" not in conditions(decide(a_settled_trust_domain()))
+
+
+def test_an_identity_provider_that_is_well_again_is_an_event() -> None:
+    settled = a_settled_trust_domain()
+    failing = decide(replace(settled, providers=(ProviderKeys("a", problem="down"),)))
+    again = replace(settled, resource=with_status(settled.resource, failing))
+    assert events(decide(replace(again, providers=(ProviderKeys("a", problem="down"),)))) == []
+    assert events(decide(replace(again, providers=(ProviderKeys("a", UNTIL),)))) == [("Normal", "KeysKnown")]
 
 
 def test_what_is_being_deleted_is_left_alone() -> None:

@@ -30,6 +30,12 @@ key_scopes := set()
 
 _keys := set()
 
+# Which key the token lacks here, if that is what is wrong with it. Anybody can write a key ID: a short one is told, no other.
+unknown_key := key if {
+	key := tokens.unknown_key(_bearer, request.server.trust_domain)
+	regex.match(`\A[!-~]{1,64}\z`, key.kid)
+}
+
 _token := tokens.verified(_bearer, request.server.trust_domain, time.now_ns())
 
 # RFC 6750 section 2.1; a header that came twice was joined with a comma, which no token has.

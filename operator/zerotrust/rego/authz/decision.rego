@@ -34,6 +34,7 @@ decision := object.union_n([
 	},
 	{"observed": observed | observed := verdict.observed},
 	{"candidate": candidate | candidate := verdict.candidate},
+	{"unknown_key": key | key := verdict.unknown_key},
 ])
 
 # METADATA

@@ -192,6 +192,34 @@ test_an_unknown_key_is_told if {
 	found == {"provider": "corp", "kid": "unknown"}
 }
 
+_unsigned(kid) := sprintf("%s.%s.", [
+	base64url.encode_no_pad(json.marshal({"alg": "ES256", "kid": kid})),
+	base64url.encode_no_pad(json.marshal({"iss": data.fixtures.provider.issuer})),
+])
+
+_hint(serving, token) := _decided(serving, {"meta": _meta}, _bearing(token)).unknown_key
+
+test_the_answer_names_an_unknown_key if {
+	asking := _serving(_about({"principal": _user}))
+	_hint(asking, data.fixtures.unknown_key) == {"provider": "corp", "kid": "unknown"}
+	_hint(asking, _unsigned("k!~")).kid == "k!~"
+	every kid in ["", "a b", "a\n", "é", sprintf("%065d", [1]), 7] {
+		not _hint(asking, _unsigned(kid))
+	}
+}
+
+test_the_answer_names_it_where_an_observed_server_or_a_candidate_lacks_it if {
+	watched := object.union(_serving(_about({"principal": _user})), {"servers": {_server: {"enforcement": "Observe"}}})
+	_hint(watched, data.fixtures.unknown_key).kid == "unknown"
+	_hint(_serving(_about({"principal": _user, "observe": true})), data.fixtures.unknown_key).kid == "unknown"
+}
+
+test_no_key_is_named_where_no_row_asks_for_a_user if {
+	not _hint(_serving([_row]), data.fixtures.unknown_key)
+	not _hint(_serving([]), data.fixtures.unknown_key)
+	not _hint(_serving(_about({"principal": _user})), data.fixtures.tokens.plain)
+}
+
 _showing(certificate) := _with({"source": {"principal": "", "certificate": certificate}})
 
 test_a_certificate_identifies if {

@@ -2,6 +2,7 @@
 # description: What is decided, in the order of ADR 0009, and what is told beside it.
 package zerotrust.authz.verdict
 
+import data.zerotrust.authz.credentials
 import data.zerotrust.authz.freshness
 import data.zerotrust.authz.identity
 import data.zerotrust.authz.request
@@ -26,6 +27,15 @@ candidate := rows.candidate if {
 	not _earlier
 	_differs(rows.candidate, rows.verdict)
 }
+
+# The key ID that a token names and the bundle lacks: the identity provider may have a new one.
+unknown_key := credentials.unknown_key if "bad_token" in _told
+
+_told contains given.reason
+
+_told contains observed.reason
+
+_told contains candidate.reason
 
 default named_client := ""
 
