@@ -57,6 +57,9 @@ class Replica:
 class DecisionPoints:
     """One bundle server, and OPAs that are told everything by the ConfigMap that the controller wrote."""
 
+    program: type[Opa] = Opa
+    file = OPA_FILE
+
     def __init__(self, running: Running, folder: Path) -> None:
         self.running, self._folder = running, folder
         self.server = Replica(running, folder / "bundle-server", "replica-0")
@@ -106,7 +109,7 @@ class DecisionPoints:
         service["credentials"]["bearer"]["token_path"] = str(folder / "token")
         service["tls"]["ca_cert"] = str(folder / "bundle.pem")
         configuration["persistence_directory"] = str(folder / "persisted")
-        opa = Opa(folder, configuration)
+        opa = self.program(folder, configuration)
         self.environment = {"POD_NAME": pod, "POD_UID": uid, "HTTPS_PROXY": self._proxy}
         opa.start(self.environment)
         try:
@@ -143,7 +146,7 @@ class DecisionPoints:
         text = self.running.plane.kubectl(
             "get", "configmap", CONFIG_MAP, "-n", namespace, "-o", "json", "--ignore-not-found"
         )
-        found: dict[str, Any] = yaml.safe_load(json.loads(text)["data"][OPA_FILE]) if text else {}
+        found: dict[str, Any] = yaml.safe_load(json.loads(text)["data"][self.file]) if text else {}
         return found
 
     async def until(self, condition: Callable[[], Any], what: str) -> Any:

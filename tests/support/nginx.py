@@ -19,6 +19,7 @@ from tests.support.certificates import Issued
 from tests.support.deployment import ROOT
 from tests.support.forward_auth import Gate
 from tests.support.opa import LOOPBACK, free_port
+from tests.support.raw_https import Fields, call
 
 EXAMPLE = ROOT / "examples" / "nginx" / "zerotrust.conf"
 PATIENCE = 10.0
@@ -60,7 +61,7 @@ class Nginx:
         caller: Issued | None,
         path: str = "/api/1",
         method: str = "GET",
-        headers: tuple[tuple[str, str], ...] = (),
+        headers: Fields = (),
         body: bytes = b"",
     ) -> tuple[int, str]:
         """Status and reason as a client sees them."""
@@ -68,17 +69,8 @@ class Nginx:
         context.check_hostname = False
         if caller is not None:
             context.load_cert_chain(*self.gate.authority.files(caller, "caller"))
-        reader, writer = await asyncio.open_connection(LOOPBACK, self.port, ssl=context)
-        lines = [f"{method} {path} HTTP/1.1", "Host: orders", "Connection: close"]
-        lines += [f"{name}: {value}" for name, value in headers]
-        lines += [f"Content-Length: {len(body)}"] if body and ("Transfer-Encoding", "chunked") not in headers else []
-        writer.write("\r\n".join([*lines, "", ""]).encode() + body)
-        answer = (await asyncio.wait_for(reader.read(), PATIENCE)).decode(errors="replace")
-        writer.close()
-        head = answer.partition("\r\n\r\n")[0].split("\r\n")
-        reasons = [line.split(": ")[1] for line in head if line.lower().startswith("x-zerotrust-reason: ")]
-        assert len(reasons) < 2, head
-        return int(head[0].split()[1]), "".join(reasons)
+        answer = await call(self.port, context, "orders", f"{method} {path}", headers, body)
+        return answer.status, answer.reason
 
 
 @asynccontextmanager
