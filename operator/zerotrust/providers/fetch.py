@@ -102,11 +102,11 @@ class KeyFetcher:
             auto_decompress=False,
         ) as session:
             uri = source.jwks_uri or await self._discover(session, source.issuer)
-            answer = await self._get(session, uri, known)
+            answer = await self._get(session, uri, known if known.uri == uri else NOTHING_KNOWN)
         fresh_for = freshness(answer.headers)
         if answer.body is None:
             return Unchanged(fresh_for)
-        return Fetched(parse(answer.body), fresh_for, _validators(answer.headers))
+        return Fetched(parse(answer.body), fresh_for, _validators(answer.headers, uri))
 
     async def _discover(self, session: aiohttp.ClientSession, issuer: str) -> str:
         """The `jwks_uri` of the issuer's discovery document, whose own issuer must be the same to the letter."""
@@ -134,7 +134,7 @@ class KeyFetcher:
             headers["If-Modified-Since"] = known.last_modified
         try:
             async with session.get(url, headers=headers, allow_redirects=False) as response:
-                if response.status == 304 and known != NOTHING_KNOWN:
+                if response.status == 304 and (known.etag or known.last_modified):
                     return _Answer(None, response.headers)
                 if 300 <= response.status < 400:
                     raise FetchFailed(
@@ -202,12 +202,12 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def _validators(headers: Mapping[str, str]) -> Validators:
+def _validators(headers: Mapping[str, str], uri: str) -> Validators:
     def kept(name: str) -> str:
         value = headers.get(name, "")
         return value if len(value) <= MAX_VALIDATOR and value.isprintable() else ""
 
-    return Validators(kept("ETag"), kept("Last-Modified"))
+    return Validators(kept("ETag"), kept("Last-Modified"), uri)
 
 
 def _host(source: Source) -> str:

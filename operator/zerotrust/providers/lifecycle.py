@@ -17,10 +17,11 @@ _FIRST_RETRY, _DOUBLINGS = timedelta(seconds=5), 6
 
 @dataclass(frozen=True)
 class Validators:
-    """What makes the next request conditional (RFC 9110 §13.1): ETag and Last-Modified as they came."""
+    """What makes the next request conditional (RFC 9110 §13.1): ETag and Last-Modified as they came, for keys at `uri` only."""
 
     etag: str = ""
     last_modified: str = ""
+    uri: str = ""
 
 
 @dataclass(frozen=True)

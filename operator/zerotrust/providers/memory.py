@@ -64,7 +64,7 @@ def restored(observed: ConfigMap | None, source: str) -> State:
         return State()
     try:
         state = State(
-            validators=Validators(str(found["etag"]), str(found["last_modified"])),
+            validators=Validators(*(str(found[name]) for name in ("etag", "last_modified", "uri"))),
             failures=int(found["failures"]),
             message=str(found["message"]),
         )
@@ -134,6 +134,7 @@ def _data(provider: IdentityProvider, state: State, now: datetime) -> dict[str, 
         "fresh_for": int(state.fresh_for.total_seconds()),
         "etag": state.validators.etag,
         "last_modified": state.validators.last_modified,
+        "uri": state.validators.uri,
         "retired": {kid: int(one.until.timestamp()) for kid, one in sorted(state.retired.items()) if now < one.until},
         "failures": state.failures if message else 0,
         "message": message,

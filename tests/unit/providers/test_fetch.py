@@ -102,21 +102,31 @@ async def test_keys_are_fetched_with_what_makes_the_next_request_conditional(ser
     assert isinstance(outcome, Fetched)
     assert list(outcome.keys.keys) == ["one"]
     assert outcome.fresh_for == timedelta(seconds=600)
-    assert outcome.validators == Validators('"a"', "Sun, 22 Nov 2026 12:00:00 GMT")
+    assert outcome.validators == Validators('"a"', "Sun, 22 Nov 2026 12:00:00 GMT", f"{server.issuer}/keys")
 
 
 async def test_an_unchanged_set_is_not_sent_again(server: Server) -> None:
     server.says("/keys", status=304, Cache_Control="max-age=120")
-    outcome = await fetcher().fetch(server.source, Validators('"a"', "Sun, 22 Nov 2026 12:00:00 GMT"))
+    known = Validators('"a"', "Sun, 22 Nov 2026 12:00:00 GMT", f"{server.issuer}/keys")
+    outcome = await fetcher().fetch(server.source, known)
     assert outcome == Unchanged(timedelta(seconds=120))
     headers = server.asked[0][1]
     assert headers["if-none-match"] == '"a"'
     assert headers["if-modified-since"] == "Sun, 22 Nov 2026 12:00:00 GMT"
 
 
-async def test_304_to_an_unconditional_request_is_no_answer(server: Server) -> None:
+@pytest.mark.parametrize("uri", ["", "/keys", "/moved"])
+async def test_304_to_an_unconditional_request_is_no_answer(server: Server, uri: str) -> None:
     server.says("/keys", status=304)
-    refused(await fetcher().fetch(server.source), "redirect")
+    refused(await fetcher().fetch(server.source, Validators(uri=server.issuer + uri)), "redirect")
+
+
+async def test_an_etag_counts_at_its_own_address_only(server: Server) -> None:
+    """Where the discovery document moves the keys, another file's ETag may be the same text."""
+    server.says("/keys", KEYS)
+    outcome = await fetcher().fetch(server.source, Validators('"a"', "", f"{server.issuer}/moved"))
+    assert isinstance(outcome, Fetched)
+    assert "if-none-match" not in server.asked[0][1]
 
 
 async def test_the_issuer_says_where_its_keys_are(server: Server) -> None:
