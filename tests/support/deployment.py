@@ -20,10 +20,10 @@ GENEROUS_SECONDS = 120.0
 
 
 class Running:
-    """The running controller and the cluster that it works on."""
+    """The running controller and the cluster that it works on; `options` go to the controller's command line."""
 
-    def __init__(self, plane: ControlPlane, folder: Path) -> None:
-        self.plane = plane
+    def __init__(self, plane: ControlPlane, folder: Path, *options: str) -> None:
+        self.plane, self._options = plane, options
         plane.kubectl("apply", "-f", str(ROOT / "crds"))
         plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         plane.kubectl("create", "namespace", OPERATOR_NAMESPACE)
@@ -38,7 +38,7 @@ class Running:
         program = Path(sys.executable).with_name("zerotrust")
         place = ("--kubeconfig", self.plane.kubeconfig, "--namespace", OPERATOR_NAMESPACE)
         listen = ("--metrics-host", "127.0.0.1", "--metrics-port", str(self.port))
-        self.controller = Child("controller", [program, "controller", *place, *listen], self._log)
+        self.controller = Child("controller", [program, "controller", *place, *listen, *self._options], self._log)
 
     def apply(self, *documents: Any) -> None:
         """`kubectl apply` of documents, or of a path."""
@@ -84,10 +84,10 @@ class Running:
 
 
 @contextmanager
-def deployed(folder: Path) -> Iterator[Running]:
+def deployed(folder: Path, *options: str) -> Iterator[Running]:
     """A control plane of its own with a controller; both are stopped at the end."""
     with ControlPlane() as plane:
-        running = Running(plane, folder)
+        running = Running(plane, folder, *options)
         try:
             yield running
         finally:
