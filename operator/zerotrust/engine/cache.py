@@ -79,6 +79,10 @@ class Cache:
         objects = self._objects[kind]
         return [objects[ref] for ref in table.get(key, ())]
 
+    def everything(self) -> list[Change]:
+        """Every object as the news that it is there."""
+        return [Change(ref, None, one) for objects in self._objects.values() for ref, one in objects.items()]
+
     def size(self, index: str, key: Hashable) -> int:
         """How many objects the index has under this key."""
         return len(self._indexes[index][2].get(key, ()))

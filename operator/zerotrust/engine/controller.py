@@ -23,6 +23,7 @@ from zerotrust.telemetry.metrics import Metrics
 logger = logging.getLogger(__name__)
 
 REPORT_AFTER = 2
+BATCH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,7 @@ class Engine:
         self.queue: Workqueue[Key] = Workqueue()
         self.scheduler = Scheduler(clock, self._due)
         self._backoff: Backoff[Key] = Backoff(retry_base, retry_longest)
+        self._held = False
         cache.listen(self._changed)
         metrics.watch_queue(lambda: len(self.queue), lambda: len(self.scheduler))
 
@@ -136,12 +138,26 @@ class Engine:
         """Ask for a reconcile now."""
         self.queue.add(Key(controller, ref), self._controllers[controller].priority(ref))
 
+    def hold(self) -> None:
+        """Look at no change until `catch_up`: what is listed at the start is looked at in one go."""
+        self._held = True
+
+    async def catch_up(self) -> None:
+        """Look at everything that the cache has; other tasks have their turns in between."""
+        self._held = False
+        for number, change in enumerate(self._cache.everything()):
+            self._changed(change)
+            if number % BATCH == 0:
+                await asyncio.sleep(0)
+
     @property
     def idle(self) -> bool:
         """Tell whether nothing waits for work, be it now or for another attempt."""
         return self.queue.idle and not self._backoff
 
     def _changed(self, change: Change) -> None:
+        if self._held:
+            return
         for controller in self._controllers.values():
             for touched in controller.touched_by(change):
                 key = Key(controller.name, touched.ref)
