@@ -8,7 +8,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from zerotrust.forwardauth.counts import Counts
 from zerotrust.forwardauth.limits import Limits
-from zerotrust.forwardauth.verdict import MALFORMED
+from zerotrust.forwardauth.verdict import CANNOT_KNOW, MALFORMED
 
 # aiohttp would log errors with the request's line.
 _silent = logging.Logger("forward-auth-connection")
@@ -48,6 +48,7 @@ class Connection(web.RequestHandler):
         )
         self._floor = floor
         self._busy = False
+        self._head = 0
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -66,9 +67,14 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came in; if they begin a request, its head has to be complete soon."""
-        if not self._busy and self._deadline is None:
-            self._arm()
+        """Bytes came in; if they begin a request, its head has to be complete soon, and within its bound."""
+        if not self._busy:
+            self._head += len(data)
+            if self._head > self._floor.limits.head:
+                self.abort("large_head")
+                return
+            if self._deadline is None:
+                self._arm()
         super().data_received(data)
 
     def handle_error(  # aiohttp's signature
@@ -81,14 +87,13 @@ class Connection(web.RequestHandler):
         """Answer what is no HTTP, or an error of ours, without quoting it here or in the log."""
         no_http = isinstance(exc, HttpProcessingError)
         self._floor.counts.cut("no_http" if no_http else "error")
-        headers = MALFORMED.headers if no_http else {}
-        response = web.Response(status=400 if no_http else 503, headers=headers)
+        response = (MALFORMED if no_http else CANNOT_KNOW).response()
         response.force_close()
         return response
 
     def began(self) -> None:
         """A request's head is complete."""
-        self._busy = True
+        self._busy, self._head = True, 0
         self._disarm()
 
     def ended(self) -> None:

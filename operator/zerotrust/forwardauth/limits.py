@@ -9,12 +9,13 @@ KIB = 1024
 class Limits:
     """Bounds; sizes in bytes, times in seconds. What exceeds one is refused, never queued without end."""
 
-    connections: int = 1024
+    connections: int = 512
     head_seconds: float = 5.0
     idle_seconds: float = 75.0
     line: int = 4 * KIB
     header: int = 64 * KIB
     headers: int = 128
+    head: int = 160 * KIB
     uri: int = 16 * KIB
     certificate: int = 64 * KIB
     authorization: int = 16 * KIB

@@ -4,7 +4,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -72,10 +71,21 @@ class ForwardAuth:
             self._listener = await loop.create_server(lambda: self._floor.accept(server), options.host, options.port)
             self.port = self._listener.sockets[0].getsockname()[1]
             logger.info("answering for %d servers on %s:%d", len(options.upstreams), options.host, self.port)
-            await stop.wait()
+            await self._until(stop, tasks)
         finally:
             await self._leave(runner, tasks)
         logger.info("stopped")
+
+    async def _until(self, stop: asyncio.Event, tasks: list[asyncio.Task[None]]) -> None:
+        """Wait for `stop`; a task that ends before takes the process along with its error."""
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({stopping, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+        for task in tasks:
+            if task.done():
+                task.result()
 
     async def _leave(self, runner: web.AppRunner, tasks: list[asyncio.Task[None]]) -> None:
         if self._listener is not None:
@@ -87,8 +97,7 @@ class ForwardAuth:
         await runner.cleanup()
         for task in tasks:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._point.close()
         await self.telemetry.stop()
 
@@ -103,7 +112,7 @@ class ForwardAuth:
                 raise web.HTTPNotFound
             verdict = await self._verdict(request, upstream)
             self._counts.answered(upstream.name, verdict.status, verdict.reason, time.monotonic() - started)
-            response = web.Response(status=verdict.status, headers={**verdict.headers, "Cache-Control": "no-store"})
+            response = verdict.response()
             if request.body_exists:
                 response.force_close()
             return response

@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from aiohttp import web
+
 _REASON = re.compile(r"[a-z_]{1,64}")
 DENIALS = frozenset({400, 401, 403, 503})
 UNAVAILABLE = "unavailable"
@@ -37,6 +39,12 @@ class Verdict:
                 "" if self.reason == "no_identity" else ', error="invalid_token"'
             )
         return told
+
+    def response(self) -> web.Response:
+        """The answer for the proxy; Traefik passes all of a denial on to the caller."""
+        return web.Response(
+            status=self.status, headers={**self.headers, "Cache-Control": "no-store", "Server": "zerotrust"}
+        )
 
 
 MALFORMED = Verdict(400, "malformed_request")

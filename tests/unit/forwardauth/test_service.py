@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -52,7 +53,7 @@ class Service:
         headers = how.pop("headers", SAID)
         url = f"http://{LOOPBACK}:{self.running.port}{path}"
         async with self._session.request(how.pop("method", "GET"), url, headers=headers, **how) as response:
-            assert await response.read() == b"" or response.status == 404
+            assert await response.read() == b"" or response.status in (404, 417)
             return response.status, response.headers.get("x-zerotrust-reason", "")
 
     async def probe(self, path: str) -> tuple[int, str]:
@@ -219,6 +220,53 @@ async def test_a_slow_head_and_too_many_connections_are_cut() -> None:
         text = (await service.probe("/metrics"))[1]
         assert 'cut_total{reason="too_many_connections"} 1.0' in text
         assert 'cut_total{reason="slow_head"}' in text
+
+
+async def test_a_head_is_bounded_as_a_whole() -> None:
+    async with serving() as (service, opa):
+        head = b"GET /auth HTTP/1.1\r\nHost: a\r\n" + b"".join(
+            b"X-%d: " % n + b"x" * 30_000 + b"\r\n" for n in range(6)
+        )
+        assert await exchange(service, head + b"\r\n") == b""
+        assert not opa.asked
+        assert 'cut_total{reason="large_head"} 1.0' in (await service.probe("/metrics"))[1]
+        for _ in range(10):  # one connection: the bound is for each request
+            large = {**SAID, "Cookie": "x" * 30_000}
+            assert await service.ask(headers=large) == (204, "")
+
+
+async def test_headers_that_change_how_http_is_spoken_change_nothing() -> None:
+    async with serving() as (service, opa):
+        for name, value in (
+            ("Expect", "100-continue"),
+            ("Connection", "X-Client-Cert, X-Original-URI"),
+            ("If-None-Match", "*"),
+            ("Range", "bytes=0-1"),
+            ("X-HTTP-Method-Override", "DELETE"),
+        ):
+            assert await service.ask(headers={**SAID, name: value}) == (204, ""), name
+        assert all(one["input"] == opa.asked[0]["input"] for one in opa.asked)
+        assert (await service.ask(headers={**SAID, "Connection": "Upgrade", "Upgrade": "websocket"}))[0] in (204, 400)
+        assert (await service.ask(headers={**SAID, "Expect": "nonsense"}))[0] == 417
+
+
+async def test_an_address_in_use_is_an_error() -> None:
+    async with serving() as (service, _):
+        taken = replace(service.running._options, port=service.running.port)
+        with pytest.raises(OSError, match="in use"):
+            await ForwardAuth(taken).run(asyncio.Event())
+
+
+async def test_a_part_that_fails_takes_the_process_along() -> None:
+    async with serving() as (service, _):
+        other = ForwardAuth(replace(service.running._options, port=0))
+
+        async def broken() -> str:
+            raise RuntimeError("broken")
+
+        other._point.health = broken  # type: ignore[method-assign]
+        with pytest.raises(RuntimeError, match="broken"):
+            await asyncio.wait_for(other.run(asyncio.Event()), 5)
 
 
 async def exchange(service: Service, sent: bytes) -> bytes:
