@@ -170,6 +170,7 @@ class Controller:
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(Watchdog(self.metrics).run(), name="watchdog")
+            self.engine.hold()
             gc.disable()  # nothing that is listed is garbage, and looking for some costs as much as reading it
             try:
                 await self.watch.fill()
@@ -180,6 +181,7 @@ class Controller:
             self.synced.set()
             self.metrics.synced.set(1)
             logger.info("caches filled: %s", ", ".join(f"{count} {kind}" for kind, count in self._counts()))
+            await self.engine.catch_up()
             leading = tasks.create_task(self._lead(), name="lead")
             await self._first_pass(leading)
             tasks.create_task(self.watch.run(self._configuration), name="watch")
