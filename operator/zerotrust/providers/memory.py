@@ -14,7 +14,7 @@ from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ConfigMap
 from zerotrust.common.plan import Apply, Plan
 from zerotrust.providers import lifecycle, publish
-from zerotrust.providers.jwks import KeySet, UnusableKeys, parse
+from zerotrust.providers.jwks import KeySet, UnusableKeys
 from zerotrust.providers.lifecycle import Retired, State, Validators
 from zerotrust.providers.tokens import Provider
 from zerotrust.trustdomain.resource import IdentityProvider
@@ -70,7 +70,7 @@ def restored(observed: ConfigMap | None, source: str) -> State:
         )
         if found["confirmed"] is None:
             return state
-        keys = parse(observed.data[JWKS].encode())
+        keys = publish.usable(observed.data[JWKS])
         gone = {kid: _moment(until) for kid, until in found["retired"].items() if kid in keys.keys}
         current = {kid: key for kid, key in keys.keys.items() if kid not in gone}
         confirmed, period = _moment(found["confirmed"]), timedelta(seconds=int(found["fresh_for"]))
@@ -94,7 +94,7 @@ def published(observed: ConfigMap | None, provider: IdentityProvider) -> Provide
     if observed is None or found is None:
         return None
     try:
-        keys, end = parse(observed.data[JWKS].encode()), int(found["not_after"])
+        keys, end = publish.usable(observed.data[JWKS]), int(found["not_after"])
     except (KeyError, TypeError, ValueError, UnusableKeys):
         return None
     return publish.entry(provider, keys, end)

@@ -1,6 +1,7 @@
 """From a TrustDomain's identity provider and the state of its keys to the entry that decision points get (ADR 0009)."""
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from zerotrust.common import times
 from zerotrust.common.errors import SpecError
@@ -14,10 +15,16 @@ ALWAYS = datetime(9999, 12, 31, tzinfo=UTC)  # keys that stand in the TrustDomai
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@lru_cache(maxsize=64)
+def usable(text: str) -> KeySet:
+    """The usable keys of a JWK Set, read once for all bundles that carry it; UnusableKeys when there are none."""
+    return parse(text.encode())
+
+
 def inline(provider: IdentityProvider, path: str) -> Provider:
     """The entry of a provider whose keys stand in the resource; SpecError names `<path>.jwks` when they cannot be used."""
     try:
-        keys = parse((provider.jwks or "").encode())
+        keys = usable(provider.jwks or "")
     except UnusableKeys as error:
         raise SpecError(f"{path}.jwks", str(error)) from None
     return entry(provider, keys, int((ALWAYS - _EPOCH).total_seconds()))
