@@ -40,9 +40,11 @@ def read(memory: ConfigMap | None) -> dict[SpiffeID, Cutoff]:
     for text in memory.data.values() if memory is not None else ():
         try:
             entry = json.loads(text)
-            found[SpiffeID.parse(entry["id"])] = Cutoff(times.parse(entry["before"]), times.parse(entry["until"]))
+            name = SpiffeID.parse(str(entry["id"]))
+            cutoff = Cutoff(times.next_whole_second(times.parse(entry["before"])), times.parse(entry["until"]))
         except (ValueError, KeyError, TypeError, InvalidSpiffeID):
             continue
+        found[name] = max(cutoff, found.get(name, cutoff))
     return found
 
 
