@@ -108,8 +108,11 @@ async def test_keys_are_published_and_told(server: FakeApi, issuer: Issuer, tmp_
         assert body is not None
         assert body["metadata"]["labels"]["zerotrust.dev/component"] == "identity-provider"
         assert kids(server) == ["one"]
-        end = json.loads(body["data"][memory.STATE])["not_after"] - clock.now().timestamp()
-        assert 18 * 3600 < end <= 24 * 3600 + 600
+        end = json.loads(body["data"][memory.STATE])["not_after"]
+        assert 18 * 3600 < end - clock.now().timestamp() <= 24 * 3600 + 600
+        named = {"trust_domain": TRUST_DOMAIN, "provider": "corp"}
+        gauge = "zerotrust_identity_provider_keys_end_timestamp_seconds"
+        assert rig.controller.metrics.registry.get_sample_value(gauge, named) == end
         assert len(issuer.asked) == 1
 
 
@@ -292,6 +295,20 @@ async def test_a_provider_that_is_removed_or_moved_keeps_no_keys(
         change_providers(server)
         await rig.until(lambda: stored(server) is None)
         await rig.until(lambda: told(server) == ("", "", ""))
+
+
+async def test_a_retired_key_can_be_dropped_at_once_by_taking_the_provider_out_and_in_again(
+    server: FakeApi, issuer: Issuer, tmp_path: Path, clock: FakeClock
+) -> None:
+    async with controller(server, tmp_path, clock) as rig:
+        await known(rig, clock, issuer.provider())
+        issuer.publishes("two")
+        await later(rig, clock, 10 * MINUTE)
+        await rig.until(lambda: kids(server) == ["one", "two"])
+        change_providers(server)
+        await rig.until(lambda: stored(server) is None)
+        change_providers(server, issuer.provider())
+        await rig.until(lambda: kids(server) == ["two"])
 
 
 async def test_what_was_removed_during_an_outage_is_deleted_afterwards(

@@ -139,7 +139,7 @@ class Controller:
         )
         self.telemetry = TelemetryServer(self.metrics, self._not_ready, options.metrics_host, options.metrics_port)
         self.cache.index(READINESS, "ServiceIdentity", lambda identity: [identity.ready])
-        self._domains = domains
+        self._domains, self._providers = domains, providers
         self.synced = asyncio.Event()
         self._register_gauges()
 
@@ -241,6 +241,13 @@ class Controller:
             "When a trust domain's active authority expires, in seconds since 1970.",
             ["trust_domain"],
             self._expiries,
+        )
+
+        self.metrics.watch(
+            "identity_provider_keys_end_timestamp_seconds",
+            "When an identity provider's keys cease to be accepted, in seconds since 1970; 0 while there are none.",
+            ["trust_domain", "provider"],
+            self._providers.ends,
         )
 
     def _readiness(self) -> Iterable[Sample]:

@@ -107,6 +107,14 @@ class Providers:
             return ()
         return tuple(self._keys(domain, position, one) for position, one in enumerate(domain.spec.identity_providers))
 
+    def ends(self) -> Iterator[tuple[tuple[str, str], float]]:
+        """Trust domain and name of each provider whose keys are fetched, with the time at which its keys end; 0 without any."""
+        for ref in self.all():
+            provider = self.get(ref)
+            if provider is not None:
+                end = publish.end(provider, self.state(ref, provider))
+                yield (ref.namespace, ref.name), end.timestamp() if end is not None else 0.0
+
     def _keys(self, domain: Domain, position: int, provider: IdentityProvider) -> ProviderKeys:
         if provider.jwks is not None:
             try:
