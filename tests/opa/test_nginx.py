@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.bundle_files import CLIENT
 from tests.support.certificates import pem
-from tests.support.forward_auth import OTHER, Gate, gate
+from tests.support.forward_auth import OTHER, Gate, a_token, gate
 from tests.support.nginx import Nginx, nginx, program
 
 OPTIONAL = {"ssl_verify_client      on;": "ssl_verify_client      optional;"}
@@ -50,6 +50,16 @@ async def test_a_body_reaches_the_application_and_not_forward_auth(behind: Gate,
         chunked = (("Transfer-Encoding", "chunked"),)
         assert await front.call(client, headers=chunked, body=b"3\r\nabc\r\n0\r\n\r\n") == ALLOWED
         assert front.bodies == [100_000, 3]
+
+
+async def test_a_users_token_is_judged_too(front: Nginx) -> None:
+    client = front.gate.authority.svid(CLIENT)
+    token = ("Authorization", a_token())
+    assert await front.call(client, "/user/1", headers=(token,)) == ALLOWED
+    assert await front.call(client, "/user/1") == (401, "bad_token")
+    assert await front.call(client, "/user/1", headers=(("Authorization", "Bearer x"),)) == (401, "bad_token")
+    assert (await front.call(client, "/user/1", headers=(token, token)))[0] == 400  # NGINX's own refusal
+    assert len(front.seen) == 1
 
 
 async def test_forged_headers_change_nothing(front: Nginx) -> None:

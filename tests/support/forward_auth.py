@@ -17,6 +17,7 @@ from tests.support.bundle_files import CLIENT, INSTANCE, NAMESPACE, POLICY, REVO
 from tests.support.bundle_host import BundleHost
 from tests.support.certificates import Issued, a_leaf, a_root, key_pem, pem
 from tests.support.opa import LOOPBACK, Opa, free_port
+from tests.support.tokens import provider, token
 from zerotrust.opabundle import configuration, signing
 from zerotrust.opabundle.archive import build
 from zerotrust.opabundle.configuration import Service, Verification
@@ -67,12 +68,15 @@ class Gate:
     key: signing.SigningKey
 
     def publish(self, *, serial: int = 1, valid: int = 600, cutoffs: Mapping[str, int] | None = None) -> None:
-        """Serve bundles in which CLIENT may GET below /api, and with these cut-offs."""
+        """Serve bundles in which CLIENT may GET below /api, and below /user with a user's token; and these cut-offs."""
         document = policy(CLIENT, modules=modules(), serial=serial, valid=valid)
         content = document["zerotrust"]["policy"]
         content["authorities"] = {"example.org": [self.authority.bundle.read_text()]}
-        (row,) = content["servers"][SERVER]["grants"][CLIENT]
-        row.update(methods=["GET"], paths=[["api", "**"]])
+        content["providers"] = {"example.org": {"corp": provider(not_after=int(time.time()) + 3600).document()}}
+        rows = content["servers"][SERVER]["grants"][CLIENT]
+        user = {"kind": "user", "provider": "corp", "audiences": ["orders"], "claims": {}}
+        rows.append({**rows[0], "rule": "users", "methods": ["GET"], "paths": [["user", "**"]], "principal": user})
+        rows[0].update(methods=["GET"], paths=[["api", "**"]])
         content["meta"]["revision"] = content_hash(
             {name: part for name, part in content.items() if name != "meta"}, modules()
         )
@@ -94,6 +98,12 @@ class Gate:
                 assert self.process.exit_code is None, self.process.tail()
                 assert time.monotonic() < deadline, self.process.tail() + self.opa.log.read_text()
                 await asyncio.sleep(0.05)
+
+
+def a_token(**changes: Any) -> str:
+    """A token of a user that the gate's provider has signed now, as the value of `Authorization`."""
+    now = int(time.time())
+    return f"Bearer {token({'iat': now - 60, 'exp': now + 300, **changes})}"
 
 
 @asynccontextmanager

@@ -70,6 +70,8 @@ class Nginx:
         if caller is not None:
             context.load_cert_chain(*self.gate.authority.files(caller, "caller"))
         answer = await call(self.port, context, "orders", f"{method} {path}", headers, body)
+        challenged = [value for name, value in answer.fields if name == "www-authenticate"]
+        assert len(challenged) == (answer.status == 401), answer.fields
         return answer.status, answer.reason
 
 
