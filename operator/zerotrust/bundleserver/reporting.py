@@ -16,7 +16,17 @@ from zerotrust.engine.clock import Clock
 from zerotrust.kube.client import Body, Client
 from zerotrust.kube.errors import AlreadyExists, KubeError, NotFound
 from zerotrust.opabundle import reports
-from zerotrust.opabundle.reports import MAX_KID, MAX_POINTS, MAX_UNKNOWN, NamespaceReport, Point, UnknownKid
+from zerotrust.opabundle.reports import (
+    MAX_CLIENT,
+    MAX_DENIED,
+    MAX_KID,
+    MAX_POINTS,
+    MAX_UNKNOWN,
+    Denied,
+    NamespaceReport,
+    Point,
+    UnknownKid,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +34,8 @@ PERIOD = 1.0
 HEARTBEAT = timedelta(minutes=1)
 SKEW = timedelta(seconds=30)
 TOLD_EVERY, TOLD_FOR = timedelta(minutes=1), timedelta(minutes=5)
+# Somebody who is denied all day is news a few times an hour, and no longer news an hour after the last time.
+DENIED_EVERY, DENIED_FOR = timedelta(minutes=10), timedelta(hours=1)
 
 
 class Reporting:
@@ -34,6 +46,7 @@ class Reporting:
         self._publisher, self._owner = publisher, owner
         self._points: OrderedDict[str, tuple[str, Point]] = OrderedDict()
         self._unknown: dict[str, dict[str, UnknownKid]] = {}
+        self._denied: dict[str, OrderedDict[tuple[str, str, str], Denied]] = {}
         self._written: dict[str, NamespaceReport] | None = None
         self._at: datetime | None = None
 
@@ -71,7 +84,22 @@ class Reporting:
         keys = tuple(sorted({*point.key_ids, place.key_id}))
         self._note(place.namespace, point._replace(until=max(point.until, delivery.not_after), key_ids=keys))
 
-    def unknown_keys(self, summary: LogSummary) -> None:
+    def decisions(self, summary: LogSummary) -> None:
+        """Take what people should hear of out of a decision log."""
+        if summary.unknown_keys:
+            self._note_unknown_keys(summary)
+        known = self._denied.setdefault(summary.namespace, OrderedDict())
+        for one in summary.denials:
+            account = one.server.rpartition("/sa/")[2]
+            name = (account, one.client, one.reason)
+            told = known.get(name)
+            if account and len(one.client) <= MAX_CLIENT and (told is None or one.at >= told.at + DENIED_EVERY):
+                known[name] = Denied(*name, one.at)
+                known.move_to_end(name)
+                if len(known) > MAX_DENIED:
+                    known.popitem(last=False)
+
+    def _note_unknown_keys(self, summary: LogSummary) -> None:
         """Take note of key IDs that a decision point lacks: one a minute of each provider, for anybody can make them up."""
         known = self._unknown.setdefault(summary.namespace, {})
         for one in sorted(summary.unknown_keys, key=lambda one: (one.provider, one.kid)):
@@ -95,8 +123,16 @@ class Reporting:
         for namespace in self._publisher.namespaces():
             served = {kind.value: one.serial for kind, one in self._publisher.served(namespace).items()}
             points = sorted(one for place, one in self._points.values() if place == namespace)
-            found[namespace] = NamespaceReport(served, tuple(points), self._lacking(namespace, now))
+            found[namespace] = NamespaceReport(
+                served, tuple(points), self._lacking(namespace, now), self._denials(namespace, now)
+            )
         return found
+
+    def _denials(self, namespace: str, now: datetime) -> tuple[Denied, ...]:
+        known = self._denied.get(namespace, OrderedDict[tuple[str, str, str], Denied]())
+        for name in [name for name, one in known.items() if one.at + DENIED_FOR < now]:
+            del known[name]
+        return tuple(sorted(known.values()))
 
     def _lacking(self, namespace: str, now: datetime) -> tuple[UnknownKid, ...]:
         known = self._unknown.get(namespace, {})

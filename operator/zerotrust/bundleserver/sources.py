@@ -109,11 +109,11 @@ class PublicDocuments:
 class DecisionMetrics:
     """Counts what decision points decided, by server, client and reason; beyond MAX_LABELS all are `other`.
 
-    `unknown_keys` is handed each summary that has some.
+    Each summary is then handed to `pass_on`.
     """
 
-    def __init__(self, metrics: Metrics, unknown_keys: Callable[[LogSummary], None] = lambda _: None) -> None:
-        self._unknown_keys = unknown_keys
+    def __init__(self, metrics: Metrics, pass_on: Callable[[LogSummary], None] = lambda _: None) -> None:
+        self._pass_on = pass_on
         self._counters = {
             "decided": _counter(metrics, "decisions", "Verdicts of decision points."),
             "observed": _counter(metrics, "observed_decisions", "Verdicts that servers in Observe would have got."),
@@ -123,8 +123,7 @@ class DecisionMetrics:
 
     def decisions(self, summary: LogSummary) -> None:
         """Take the summary of one upload."""
-        if summary.unknown_keys:
-            self._unknown_keys(summary)
+        self._pass_on(summary)
         views: Mapping[str, Counted[Labels]] = {
             "decided": summary.decided,
             "observed": summary.observed,

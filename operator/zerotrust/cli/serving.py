@@ -92,7 +92,7 @@ class BundleServing:
             ),
             documents=PublicDocuments(self.cache, options.namespace),
             reports=self._reporting,
-            logs=DecisionMetrics(self.metrics, self._reporting.unknown_keys),
+            logs=DecisionMetrics(self.metrics, self._reporting.decisions),
             log_reader=LogReader(resolver, limits.log_entries, limits.label_sets, limits.denials),
             clock=clock,
             counts=Counts(self.metrics),

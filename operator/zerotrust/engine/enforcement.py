@@ -11,7 +11,7 @@ from zerotrust.engine.contents import BundleContents
 from zerotrust.opabundle import reports
 from zerotrust.opabundle.record import Entry
 from zerotrust.opabundle.reports import NamespaceReport, Point
-from zerotrust.policy.delivery import DecisionPoint, Delivery
+from zerotrust.policy.delivery import DecisionPoint, Delivery, Denial
 from zerotrust.policy.survey import Survey, survey_ref
 
 REPORTS = "bundle-reports"
@@ -73,6 +73,16 @@ class Enforcement:
         survey: Survey | None = self._cache.get(survey_ref(namespace))
         return survey
 
+    def denials(self, namespace: str, target: str, account: str) -> tuple[Denial, ...]:
+        """Whom the decision points of a target denied lately, the newest of each client and reason."""
+        found: dict[tuple[str, str], Denial] = {}
+        for one in sorted(
+            (one for report in self._reports(namespace) for one in report.denied), key=lambda one: one.at
+        ):
+            if one.account == account:
+                found[one.client, one.reason] = Denial(one.at, target, one.client, one.reason)
+        return tuple(found.values())
+
     def keys_in_use(self) -> Set[str] | None:
         """The signing keys that decision points still use; None while no replica reports."""
         if not self._cache.size(REPORTS, ""):
@@ -94,4 +104,4 @@ class Enforcement:
 def _substance(report: ConfigMap, namespace: str) -> str:
     found = reports.read(report, namespace)
     points = [(one.uid, one.account, sorted(one.revisions.items()), one.key_ids) for one in found.points]
-    return repr((sorted(found.served.items()), points))
+    return repr((sorted(found.served.items()), points, found.denied))

@@ -208,14 +208,15 @@ class TrustPolicyController:
 
     def _target(self, identity: Identity, since: datetime | None) -> TargetState:
         programming, snapshot = self._networks.programming(identity)
-        observed = self._cache.get(Ref("ServiceIdentity", *identity.workload))
+        account = service_account(self._cache.get(Ref("ServiceIdentity", *identity.workload)))
         return TargetState(
             identity,
             programming,
             newly_isolated=snapshot.observed is None and identity.enforcement == "Enforce",
             too_complex=tuple(network.too_complex(self._book.table(identity), self._book, self._clock.now())),
             shadowed=self._shadowed(identity),
-            points=self._enforcement.points(identity.workload.namespace, service_account(observed), since),
+            points=self._enforcement.points(identity.workload.namespace, account, since),
+            denials=self._enforcement.denials(identity.workload.namespace, identity.workload.name, account),
         )
 
     def _shadowed(self, identity: Identity) -> tuple[str, ...] | None:

@@ -11,6 +11,7 @@ from zerotrust.common.observed import ConfigMap
 from zerotrust.opabundle.record import KINDS, Entry
 
 MAX_UNKNOWN, MAX_KID = 16, 64
+MAX_DENIED, MAX_CLIENT = 16, 256
 MAX_POINTS = 4_000  # of one replica: 200 bytes each stay below the megabyte that an object may have
 
 
@@ -37,13 +38,25 @@ class UnknownKid(NamedTuple):
     at: datetime
 
 
+class Denied(NamedTuple):
+    """A caller was denied by the decision points of a ServiceAccount, lately at `at`; `client` is a SPIFFE ID, or `none`."""
+
+    account: str
+    client: str
+    reason: str
+    at: datetime
+
+
 @dataclass(frozen=True)
 class NamespaceReport:
-    """One replica's view of one namespace: the serials that it serves, its decision points, and key IDs that they lack."""
+    """One replica's view of one namespace: the serials that it serves, its decision points, key IDs that they lack, and whom
+    they denied lately.
+    """
 
     served: Mapping[str, int] = field(default_factory=dict)
     points: tuple[Point, ...] = ()
     unknown: tuple[UnknownKid, ...] = ()
+    denied: tuple[Denied, ...] = ()
 
 
 def manifest(name: str, namespace: str, reports: Mapping[str, NamespaceReport]) -> dict[str, Any]:
@@ -75,9 +88,10 @@ def read(observed: ConfigMap, namespace: str) -> NamespaceReport:
             kind: int(content.get("served", {})[kind]) for kind in KINDS if kind in content.get("served", {})
         }
         unknown = tuple(_unknown(one) for one in content.get("unknown", ())[:MAX_UNKNOWN])
+        denied = tuple(_denied(one) for one in content.get("denied", ())[:MAX_DENIED])
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return NamespaceReport()
-    return NamespaceReport(served, points, unknown)
+    return NamespaceReport(served, points, unknown, denied)
 
 
 def merged(reports: Iterable[NamespaceReport]) -> tuple[Point, ...]:
@@ -120,11 +134,18 @@ def _rendered(report: NamespaceReport) -> str:
     content: dict[str, Any] = {"served": dict(report.served), "points": points}
     if report.unknown:
         content["unknown"] = [{**one._asdict(), "at": int(one.at.timestamp())} for one in report.unknown]
+    if report.denied:
+        content["denied"] = [{**one._asdict(), "at": int(one.at.timestamp())} for one in report.denied]
     return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
 def _unknown(entry: Mapping[str, Any]) -> UnknownKid:
     return UnknownKid(str(entry["provider"]), str(entry["kid"])[:MAX_KID], datetime.fromtimestamp(entry["at"], UTC))
+
+
+def _denied(entry: Mapping[str, Any]) -> Denied:
+    at = datetime.fromtimestamp(entry["at"], UTC)
+    return Denied(str(entry["account"]), str(entry["client"])[:MAX_CLIENT], str(entry["reason"]), at)
 
 
 def _point(entry: Mapping[str, Any]) -> Point:

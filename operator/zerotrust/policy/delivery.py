@@ -1,6 +1,8 @@
 """How far a policy has come on its way to decision points, as bundle servers report it. Silence is never agreement."""
 
 from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -25,3 +27,12 @@ class Delivery:
     def published(self) -> bool:
         """Whether decision points can get it."""
         return self.serving > 0
+
+
+class Denial(NamedTuple):
+    """Whom the decision points of a target denied lately, and why; `client` is a SPIFFE ID, or `none`."""
+
+    at: datetime
+    target: str
+    client: str
+    reason: str

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
+from zerotrust.common import times
 from zerotrust.common.conditions import Condition, false, find, merge, true, unknown
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ControllerRevision
 from zerotrust.common.plan import Delete, Event, Plan
 from zerotrust.policy import acceptance
 from zerotrust.policy.acceptance import Accepted, TableOf, TestRun
-from zerotrust.policy.delivery import DecisionPoint, Delivery
+from zerotrust.policy.delivery import DecisionPoint, Delivery, Denial
 from zerotrust.policy.directory import Directory, Identity, Workload
 from zerotrust.policy.network import MAX_PARTS, PortOf
 from zerotrust.policy.reading import Policy
@@ -23,6 +24,7 @@ SETTLING = timedelta(seconds=10)  # for so long after a change, writing network 
 REFRESH = timedelta(seconds=30)
 MAX_NAMED = 3
 MAX_LAGGING = 16
+MAX_DENIALS = 3
 
 Programming = Literal["programmed", "pending", "conflict", "observed"]
 
@@ -33,7 +35,8 @@ class TargetState:
 
     `newly_isolated` says that this policy is what isolates it first; `too_complex` are ports that stay closed to some client
     because what Deny rules leave of it has too many parts; `shadowed` names network policies of others that let in whom the
-    table does not, None when the namespace's pods must be looked at to know. `points` are the decision points of its pods.
+    table does not, None when the namespace's pods must be looked at to know. `points` are the decision points of its pods,
+    `denials` whom they denied lately.
     """
 
     identity: Identity
@@ -42,6 +45,7 @@ class TargetState:
     too_complex: tuple[PortOf, ...] = ()
     shadowed: tuple[str, ...] | None = ()
     points: tuple[DecisionPoint, ...] = ()
+    denials: tuple[Denial, ...] = ()
 
 
 def _alone(server: Identity, candidate: Contribution) -> Table:
@@ -182,6 +186,7 @@ def _tell(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement, now: dat
             "acknowledged": sum(point.acknowledged for one in snapshot.targets for point in one.points),
             "lagging": snapshot.lagging[:MAX_LAGGING],
         },
+        "denials": _denials(snapshot),
         "tests": {"passed": tests.passed if tests else 0, "failed": list(tests.failed) if tests else []},
         "conditions": merge(observed, conditions, generation, now),
     }
@@ -192,10 +197,28 @@ def _tell(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement, now: dat
     ends = [end for end in _ends(policy) if end > now]
     return Plan(
         status=status,
-        events=_transitions(observed, conditions),
+        events=(*_transitions(observed, conditions), *_news_of_denials(policy, snapshot)),
         refresh=(survey_ref(policy.meta.namespace),) if undecided else (),
         requeue_at=min((*ends, *([now + REFRESH] if undecided or _foreign(snapshot) else [])), default=None),
     )
+
+
+def _denials(snapshot: PolicySnapshot) -> list[dict[str, str]]:
+    """The newest denials at the policy's targets, newest first."""
+    found = sorted((denial for one in snapshot.targets for denial in one.denials), reverse=True)[:MAX_DENIALS]
+    return [
+        {"target": one.target, "client": one.client, "reason": one.reason, "at": times.render(one.at)} for one in found
+    ]
+
+
+def _news_of_denials(policy: Policy, snapshot: PolicySnapshot) -> list[Event]:
+    """One event for each caller and reason that the status did not name before."""
+    told = {(one["target"], one["client"], one["reason"]) for one in policy.status.get("denials") or ()}
+    return [
+        Event("Warning", "Denied", f"{one['client']} was denied at {one['target']}: {one['reason']}")
+        for one in _denials(snapshot)
+        if (one["target"], one["client"], one["reason"]) not in told
+    ]
 
 
 def _foreign(snapshot: PolicySnapshot) -> bool:

@@ -238,6 +238,15 @@ class DecisionPoints(Resource):
     lagging: list[Annotated[str, Field(max_length=253)]] = Field(default=[], max_length=16, description="Who has not.")
 
 
+class DenialStatus(Resource):
+    """A caller that decision points denied lately."""
+
+    target: Annotated[str, Field(max_length=253)] = Field(description="Who was called.")
+    client: Annotated[str, Field(max_length=2048)] = Field(description="The caller's SPIFFE ID, or none.")
+    reason: Annotated[str, Field(max_length=63)] = Field(description="Why it was denied.")
+    at: Timestamp = Field(description="When that was, lately.")
+
+
 class TestsStatus(Resource):
     """How the policy's tests went."""
 
@@ -256,6 +265,9 @@ class TrustPolicyStatus(Resource):
     )
     constraints: int | None = Field(default=None, ge=0, description="Gatekeeper constraints that follow from it.")
     decision_points: DecisionPoints | None = Field(default=None, description="OPA instances of the targets.")
+    denials: Annotated[list[DenialStatus], Field(max_length=16)] | None = Field(
+        default=None, description="The newest denials at the targets."
+    )
     tests: TestsStatus | None = Field(default=None, description="How its tests went.")
     conditions: Conditions = conditions_field()
 

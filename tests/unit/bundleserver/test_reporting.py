@@ -9,13 +9,15 @@ import pytest
 from tests.support.fakeapi import FakeApi
 from tests.support.replicas import KEY, OPERATOR, Cluster
 from zerotrust.bundleserver.caller import POD_NAME, POD_UID, Caller, Subject
+from zerotrust.bundleserver.decisions import Denial as Logged
+from zerotrust.bundleserver.decisions import LogSummary
 from zerotrust.bundleserver.intake import BundleState, Delivery, Report
 from zerotrust.bundleserver.reporting import Reporting
 from zerotrust.bundleserver.shelf import Kind, Place
 from zerotrust.common.naming import Ref
 from zerotrust.engine.enforcement import MOVING, Enforcement
 from zerotrust.kube.client import Client, load_configuration
-from zerotrust.policy.delivery import DecisionPoint
+from zerotrust.policy.delivery import DecisionPoint, Denial
 from zerotrust.policy.delivery import Delivery as Progress
 from zerotrust.telemetry.metrics import Metrics
 
@@ -192,3 +194,40 @@ async def test_keys_in_use_are_those_of_living_decision_points(rig: Rig) -> None
     rig.report(rig.revision())
     await rig.tell()
     assert rig.enforcement.keys_in_use() == {KEY.id}
+
+
+def logged(rig: Rig, client: str, reason: str) -> None:
+    now = rig.cluster.clock.now()
+    server = "spiffe://example.org/ns/shop/sa/orders"
+    denial = Logged(now, server, client, reason, "", "", "GET")
+    rig.reporting.decisions(LogSummary("orders-0", "uid-orders-0", "shop", now, denials=(denial,)))
+
+
+async def test_a_denied_caller_is_told_a_few_times_an_hour_and_forgotten_an_hour_later(rig: Rig) -> None:
+    first = rig.cluster.clock.now()
+    logged(rig, "spiffe://example.org/ns/web/sa/batch", "no_grant")
+    await rig.tell()
+    told = Denial(first.replace(microsecond=0), "orders", "spiffe://example.org/ns/web/sa/batch", "no_grant")
+    assert rig.enforcement.denials("shop", "orders", "orders") == (told,)
+    assert rig.enforcement.denials("shop", "payments", "payments") == ()
+    rig.api.reset_counts()
+    for _ in range(9):
+        rig.cluster.later(60)
+        logged(rig, "spiffe://example.org/ns/web/sa/batch", "no_grant")
+        await rig.reporting.write()
+    assert rig.api.count_writes(resource="configmaps") == 0
+    rig.cluster.later(60)
+    logged(rig, "spiffe://example.org/ns/web/sa/batch", "no_grant")
+    await rig.tell()
+    (again,) = rig.enforcement.denials("shop", "orders", "orders")
+    assert again.at > told.at
+    rig.cluster.later(3601)
+    await rig.tell()
+    assert rig.enforcement.denials("shop", "orders", "orders") == ()
+
+
+async def test_a_flood_of_callers_is_bounded(rig: Rig) -> None:
+    for number in range(1000):
+        logged(rig, f"spiffe://example.org/ns/web/sa/w{number}", "no_grant")
+    await rig.tell()
+    assert len(rig.enforcement.denials("shop", "orders", "orders")) == 16
