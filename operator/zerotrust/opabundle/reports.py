@@ -12,7 +12,7 @@ from zerotrust.opabundle.record import KINDS, Entry
 
 MAX_UNKNOWN, MAX_KID = 16, 64
 MAX_DENIED, MAX_CLIENT = 16, 256
-MAX_POINTS = 4_000  # of one replica: 200 bytes each stay below the megabyte that an object may have
+MAX_POINTS = 2_000  # of one replica: 400 bytes each stay below the megabyte that an object may have
 
 
 class Point(NamedTuple):
