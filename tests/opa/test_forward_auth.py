@@ -75,6 +75,10 @@ async def test_a_revoked_certificate_is_denied_and_a_newer_one_is_not(behind: Ga
 async def test_stale_bundles_and_a_dead_opa_are_503(behind: Gate) -> None:
     good = escaped(behind.authority)
     assert await ask(behind, good) == (204, "")
+    behind.opa.stop(grace=0)
+    behind.opa.start()
+    await behind.opa.ready()
+    assert await ask(behind, good) == (204, ""), "a restart must not cost a request"
     behind.publish(serial=2, valid=1)
     await comes_to(behind, good, (503, "stale_bundle"))
     behind.publish(serial=3)

@@ -3,7 +3,7 @@
 import asyncio
 import ipaddress
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -86,12 +86,9 @@ class DecisionPoint:
             self._turns.release()
 
     async def _ask(self, question: Mapping[str, Any]) -> Verdict:
-        try:
+        with suppress(aiohttp.ClientError, OSError):
             return await self._post(question)
-        except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-            pass  # an idle connection that OPA has closed, as it does when it restarts; a question may be repeated
-        except (aiohttp.ClientError, OSError):
-            raise Unknown("unreachable") from None
+        # Perhaps an idle connection that OPA has closed, as it does when it restarts; a question may be repeated.
         try:
             return await self._post(question)
         except (aiohttp.ClientError, OSError):
