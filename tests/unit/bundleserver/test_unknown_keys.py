@@ -33,7 +33,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 
 def seen(rig: Rig, *keys: tuple[str, str], namespace: str = "shop") -> None:
     found = frozenset(UnknownKey(*key) for key in keys)
-    sink = DecisionMetrics(Metrics(), rig.reporting.unknown_keys)
+    sink = DecisionMetrics(Metrics(), rig.reporting.decisions)
     sink.decisions(LogSummary("orders-0", "uid", namespace, rig.cluster.clock.now(), unknown_keys=found))
 
 
