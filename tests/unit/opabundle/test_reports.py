@@ -141,7 +141,7 @@ def test_who_acknowledges(
 def test_the_largest_report_fits_into_an_object() -> None:
     """The API server takes a mebibyte of data in a ConfigMap; a fifth of it is left for whatever else is reported."""
     names = [f"{number:08d}-0000-4000-8000-000000000000" for number in range(MAX_POINTS)]
-    usual = {"pod": "orders-7d9f8b6c5d-abcde", "account": "orders", "revisions": {kind: REVISION for kind in KINDS}}
-    points = tuple(a_point(one, **usual, serials={kind: 2**31 for kind in KINDS}) for one in names)
+    usual = {"pod": "orders-7d9f8b6c5d-abcde", "account": "orders", "revisions": dict.fromkeys(KINDS, REVISION)}
+    points = tuple(a_point(one, **usual, serials=dict.fromkeys(KINDS, 2**31)) for one in names)
     report = manifest("zt-reports-pod", SYSTEM, {"shop": NamespaceReport({"policy": 2**31}, points)})
     assert len(report["data"]["shop"]) < 2**20 * 4 / 5
