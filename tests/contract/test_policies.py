@@ -385,6 +385,28 @@ async def test_the_target_of_a_load_balancer_is_warned_about_before_it_is_isolat
         assert "Service front of type LoadBalancer" in event["note"]
 
 
+async def test_an_isolated_workload_reaches_the_bundle_server_where_it_has_bundles(
+    server: FakeApi, tmp_path: Path
+) -> None:
+    async with running(server, tmp_path) as rig:
+        await populated(rig, egress={"mode": "Isolated"})
+
+        def peers() -> list[dict[str, Any]]:
+            body = network_policy(server) or {"spec": {}}
+            rules = [
+                rule for rule in body["spec"].get("egress", []) if {"port": 8443, "protocol": "TCP"} in rule["ports"]
+            ]
+            return [peer for rule in rules for peer in rule["to"]]
+
+        await rig.until(lambda: network_policy(server))
+        assert peers() == []
+        policy(server, allow("frontend", "web/frontend"))
+        await rig.until(peers)
+        place = {"matchLabels": {"kubernetes.io/metadata.name": OPERATOR_NAMESPACE}}
+        pods = {"matchLabels": {naming.SERVICE_ACCOUNT: naming.BUNDLE_SERVER}}
+        assert peers() == [{"namespaceSelector": place, "podSelector": pods}]
+
+
 async def test_egress_opens_for_own_namespace_and_for_named_servers(server: FakeApi, tmp_path: Path) -> None:
     async with running(server, tmp_path) as rig:
         await populated(rig)

@@ -19,9 +19,10 @@ from zerotrust.engine.policybook import POLICIES, PolicyBook
 from zerotrust.engine.trustdomains import TrustDomains
 from zerotrust.identity.snapshot import service_account
 from zerotrust.policy import isolation, network, reconcile
-from zerotrust.policy.directory import Identity, Workload
+from zerotrust.policy.directory import Identity, Workload, default_selector
 from zerotrust.policy.isolation import NetworkSnapshot
 from zerotrust.policy.network import PortOf, Surroundings
+from zerotrust.policy.podset import PodSet
 from zerotrust.policy.reading import Policy
 from zerotrust.policy.reconcile import PolicySnapshot, Programming, TargetState
 from zerotrust.policy.survey import Survey, may_select, survey_ref, widens
@@ -59,6 +60,11 @@ class NetworkPolicyController(Statusless):
                 namespace = change.ref.name.removesuffix(naming.ISOLATION_RECORD_SUFFIX)
                 if change.ref.namespace == self._domains.operator_namespace and change.new is not None:
                     places = {Workload(namespace, name) for name in change.new.data}
+            case "ConfigMap" if change.ref.name.endswith(naming.BUNDLE_RECORD_SUFFIX):
+                if change.old is None or change.new is None:
+                    namespace = change.ref.name.removesuffix(naming.BUNDLE_RECORD_SUFFIX)
+                    isolated = (one for one in self._book.identities(namespace) if one.egress == "Isolated")
+                    places = {one.workload for one in isolated}
             case "EndpointSlice":
                 places = {one.workload for one in self._book.identities() if _calls_api_server(one)}
         yield from (Touched(place_of(workload)) for workload in places)
@@ -110,7 +116,16 @@ class NetworkPolicyController(Statusless):
             for address in one.addresses
             for port in one.ports
         }
-        return Surroundings(dns, tuple(sorted(api_server)), self._isolation.closed(ref.namespace))
+        closed = self._isolation.closed(ref.namespace)
+        return Surroundings(dns, tuple(sorted(api_server)), closed, self._bundle_server(ref.namespace))
+
+    def _bundle_server(self, namespace: str) -> PodSet | None:
+        """Where decision points of a namespace get their bundles; None where there are none."""
+        operator = self._domains.operator_namespace
+        record = Ref("ConfigMap", operator, naming.bundle_record_name(namespace))
+        if self._cache.get(record) is None:
+            return None
+        return PodSet.within(operator, default_selector(naming.BUNDLE_SERVER))
 
     def reconcile(self, snapshot: NetworkSnapshot, now: datetime) -> Plan:
         """Decide; pure."""

@@ -43,16 +43,21 @@ NetworkPeer = PodSet | Address
 Openings = dict[NetworkPeer, set[PortOf]]
 
 
+BUNDLE_SERVER_PORT = PortOf(8443, "TCP")
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What beside tables decides about an identity's network policy; `api_server` are its addresses and ports.
 
-    `isolated` are the directions that the namespace's own default-deny closes for every pod.
+    `isolated` are the directions that the namespace's own default-deny closes for every pod; `bundle_server` are the pods from
+    which decision points of the namespace get their bundles, where they have any.
     """
 
     dns: Dns = field(default_factory=Dns)
     api_server: tuple[tuple[str, PortOf], ...] = ()
     isolated: frozenset[Direction] = frozenset()
+    bundle_server: PodSet | None = None
 
 
 def pods_of(client: Client, directory: Directory) -> list[PodSet]:
@@ -154,7 +159,8 @@ def egress(
     allow: Iterable[EgressRule],
     now: datetime,
 ) -> list[dict[str, Any]]:
-    """Return the egress rules of an isolated client: rows it is a client of, its own spec.egress.allow, and DNS.
+    """Return the egress rules of an isolated client: rows it is a client of, its own spec.egress.allow, DNS, and the bundle
+    server for the decision point beside it.
 
     Servers in other namespaces count only when the client names them in spec.egress.calls: no policy opens another namespace's
     egress by itself.
@@ -175,6 +181,8 @@ def egress(
             place = rule.pods.namespace_selector
             namespace = (equal(NAMESPACE_NAME, identity.workload.namespace),) if place is None else selector_of(place)
             found.setdefault(PodSet(namespace, selector_of(rule.pods.pod_selector)), set()).update(ports)
+    if surroundings.bundle_server is not None:
+        found.setdefault(surroundings.bundle_server, set()).add(BUNDLE_SERVER_PORT)
     _open_dns(found, surroundings.dns)
     return _rules(found, "to")
 
