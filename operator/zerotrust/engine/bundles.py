@@ -19,6 +19,7 @@ from zerotrust.opabundle.revocations import RevocationsSnapshot
 
 AT_ONCE = timedelta(milliseconds=20)
 AT_MOST_EVERY = timedelta(seconds=1)
+LOOK_AGAIN = timedelta(seconds=30)
 
 
 class BundleRecordController(Statusless):
@@ -118,12 +119,12 @@ class OpaConfigController(Statusless):
             return None
         return ref, self._cache.get(ref), Verification(key.record.id, key.public_pem, self._operator_namespace)
 
-    def reconcile(self, snapshot: tuple[Ref, ConfigMap | None, Verification], now: datetime) -> Plan:  # noqa: ARG002
-        """Decide; a ConfigMap of somebody else under that name is left alone."""
+    def reconcile(self, snapshot: tuple[Ref, ConfigMap | None, Verification], now: datetime) -> Plan:
+        """Decide; a ConfigMap of somebody else under that name is left alone, and looked at again: no watch tells of it."""
         ref, observed, verification = snapshot
         labels = {naming.MANAGED_BY: naming.OPERATOR, naming.COMPONENT: naming.COMPONENT_OPA_CONFIG}
         if observed is not None and observed.meta.labels.get(naming.COMPONENT) != naming.COMPONENT_OPA_CONFIG:
-            return Plan()
+            return Plan(refresh=(ref,), requeue_at=now + LOOK_AGAIN)
         manifest = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
