@@ -168,6 +168,20 @@ async def test_an_answer_of_a_source_that_is_no_longer_meant_is_thrown_away(rig:
     assert list(rig.state().keys.keys) == ["one"]
 
 
+async def test_keys_are_not_taken_for_those_of_another_source(rig: Rig) -> None:
+    rig.issuers.open.set()
+    rig.domain(provider())
+    async with leading(rig):
+        await eventually(lambda: rig.state().confirmed)
+        rig.issuers.open.clear()
+        for moved in (provider(issuer="https://new.example.org"), provider(caBundle="PEM"), provider(jwksURI=ISSUER)):
+            domain = rig.domain(moved).new
+            assert rig.state() == State()
+            assert rig.providers.keys_of(domain)[0].until is None
+        rig.domain(provider(leeway="30s"))
+        assert rig.state().confirmed
+
+
 async def test_a_surprise_with_one_provider_does_not_end_the_others(rig: Rig) -> None:
     def surprise() -> Outcome:
         raise RuntimeError("s3cret")

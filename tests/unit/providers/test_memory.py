@@ -92,9 +92,20 @@ def test_decision_points_get_what_is_remembered() -> None:
         (after(KNOWN, NOW + 10 * MINUTE, Failed("down")), False),
         (after(KNOWN, NOW + 10 * MINUTE, fetched("three")), True),
         (after(KNOWN, NOW + 10 * MINUTE, fetched("one", "two")), True),
-        (after(KNOWN, NOW + 7 * HOUR, Unchanged(HOUR)), True),
+        (replace(KNOWN, failures=memory.TOLD_AFTER - 1, message="down"), False),
+        (replace(KNOWN, failures=memory.TOLD_AFTER, message="down"), True),
+        (replace(KNOWN, confirmed=NOW + 7 * HOUR), True),
     ],
-    ids=["unchanged", "new ETag", "failed once", "new key", "retired key is back", "the end has moved"],
+    ids=[
+        "unchanged",
+        "new ETag",
+        "failed once",
+        "new key",
+        "retired key is back",
+        "failed twice",
+        "failed three times",
+        "the end has moved",
+    ],
 )
 def test_only_news_is_written(state: State, writes: bool) -> None:
     assert bool(planned(state, remembered(KNOWN), NOW + 10 * MINUTE).applies) is writes
