@@ -32,9 +32,10 @@ from zerotrust.engine.controller import Engine
 from zerotrust.engine.enforcement import Enforcement
 from zerotrust.engine.identities import IdentityController
 from zerotrust.engine.isolation import DefaultDenyController, NamespaceIsolation, RecordController
+from zerotrust.engine.keyfetching import KeyFetching
 from zerotrust.engine.policies import NetworkPolicyController, TrustPolicyController
 from zerotrust.engine.policybook import PolicyBook
-from zerotrust.engine.providers import KeyFetching, ProviderMemoryController, Providers
+from zerotrust.engine.providers import ProviderMemoryController, Providers
 from zerotrust.engine.trustdomains import TrustBundleController, TrustDomainController, TrustDomains
 from zerotrust.kube.client import Client
 from zerotrust.kube.executor import PlanExecutor

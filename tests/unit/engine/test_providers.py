@@ -19,7 +19,8 @@ from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ConfigMap, config_map
 from zerotrust.common.plan import Delete
 from zerotrust.engine.cache import Cache, Change
-from zerotrust.engine.providers import AT_ONCE, KIND, KeyFetching, ProviderMemoryController, Providers, fetched_of
+from zerotrust.engine.keyfetching import AT_ONCE, KeyFetching
+from zerotrust.engine.providers import KIND, ProviderMemoryController, Providers, fetched_of
 from zerotrust.engine.trustdomains import TrustDomains
 from zerotrust.opabundle import reports
 from zerotrust.opabundle.reports import NamespaceReport, UnknownKid
