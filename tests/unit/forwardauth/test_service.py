@@ -41,6 +41,9 @@ class Scripted:
         self.asked.append(await request.json())
         return await self.answer()
 
+    async def elsewhere(self, _: web.Request) -> web.StreamResponse:
+        return web.json_response(ALLOWED)
+
     async def health(self, _: web.Request) -> web.StreamResponse:
         return web.Response()
 
@@ -66,7 +69,11 @@ async def serving(limits: Limits | None = None, opa: str = "") -> AsyncIterator[
     scripted = Scripted()
     app = web.Application()
     app.add_routes(
-        [web.post("/v1/data/zerotrust/authz/decision", scripted.decide), web.get("/health", scripted.health)]
+        [
+            web.post("/v1/data/zerotrust/authz/decision", scripted.decide),
+            web.route("*", "/allowed", scripted.elsewhere),
+            web.get("/health", scripted.health),
+        ]
     )
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
     await runner.setup()
@@ -128,7 +135,8 @@ async def soon(response: web.StreamResponse) -> web.StreamResponse:
     [
         lambda: web.json_response(ALLOWED, status=201),
         lambda: web.json_response(ALLOWED, status=500),
-        lambda: web.Response(status=302, headers={"Location": "/v1/data/zerotrust/authz/decision"}),
+        lambda: web.Response(status=302, headers={"Location": "/allowed"}),
+        lambda: web.Response(status=307, headers={"Location": "/allowed"}),
         lambda: web.Response(status=204),
         lambda: web.json_response({}),
         lambda: web.Response(text="allowed"),
@@ -230,9 +238,9 @@ async def test_a_head_is_bounded_as_a_whole() -> None:
         assert await exchange(service, head + b"\r\n") == b""
         assert not opa.asked
         assert 'cut_total{reason="large_head"} 1.0' in (await service.probe("/metrics"))[1]
-        for _ in range(10):  # one connection: the bound is for each request
-            large = {**SAID, "Cookie": "x" * 30_000}
-            assert await service.ask(headers=large) == (204, "")
+        for _ in range(10):  # on one connection: the bound is for each request
+            assert await service.ask(headers={**SAID, "Cookie": "x" * 30_000}) == (204, "")
+        assert 'cut_total{reason="large_head"} 1.0' in (await service.probe("/metrics"))[1]
 
 
 async def test_headers_that_change_how_http_is_spoken_change_nothing() -> None:
