@@ -167,6 +167,7 @@ ServiceIdentity:
       notBefore: "2026-12-31T00:00:00Z"
       notAfter: "2026-12-31T00:00:00Z"
       renewalTime: "2026-12-31T00:00:00Z"
+      revokedBefore: "2026-06-01T00:00:00Z"
       revision: 1
       authorityID: a1
       secretName: orders-svid
@@ -714,6 +715,7 @@ CASES = (
     time_case(SERVICE_IDENTITY, "status.notBefore"),
     time_case(SERVICE_IDENTITY, "status.notAfter"),
     time_case(SERVICE_IDENTITY, "status.renewalTime"),
+    time_case(SERVICE_IDENTITY, "status.revokedBefore"),
     time_case(SERVICE_IDENTITY, "status.nextAttemptTime"),
     time_case(SERVICE_IDENTITY, "status.conditions[].lastTransitionTime"),
     Case(SERVICE_IDENTITY, "", "at most 63 characters", (named(63),), (named(64), named(253)), spec()),
