@@ -160,11 +160,12 @@ def test_it_patches_no_config_map_but_reports(cluster: Running, rights: Path) ->
 
 
 def test_with_a_pods_token_it_writes_that_pods_report_only(cluster: Running) -> None:
-    metadata = {"name": POD, "namespace": OPERATOR_NAMESPACE}
+    pod = f"{naming.BUNDLE_SERVER}-1"  # one that has reported nothing yet
+    metadata = {"name": pod, "namespace": OPERATOR_NAMESPACE}
     text = cluster.plane.kubectl("get", "deployment", naming.BUNDLE_SERVER, "-n", OPERATOR_NAMESPACE, "-o", "json")
     spec = json.loads(text)["spec"]["template"]["spec"]
     cluster.apply({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
-    bound = ("--bound-object-kind", "Pod", "--bound-object-name", POD)
+    bound = ("--bound-object-kind", "Pod", "--bound-object-name", pod)
     token = cluster.plane.kubectl("create", "token", naming.BUNDLE_SERVER, "-n", OPERATOR_NAMESPACE, *bound).strip()
     server = ("--server", cluster.plane.url, "--certificate-authority", str(cluster.plane.authority))
 
@@ -173,7 +174,7 @@ def test_with_a_pods_token_it_writes_that_pods_report_only(cluster: Running) -> 
         return refusal(Path(os.devnull), *arguments, stdin=yaml.safe_dump(config_map(report)))
 
     assert "the report of its own pod only" in told("zt-reports-another")
-    assert not told(naming.REPORT_PREFIX + POD)
+    assert not told(naming.REPORT_PREFIX + pod)
 
 
 def refusal(rights: Path, *arguments: str, stdin: str = "") -> str:
