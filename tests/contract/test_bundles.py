@@ -67,6 +67,7 @@ async def populated(rig: Rig) -> None:
     rig.domain()
     rig.identity("orders")
     rig.identity("frontend", "web")
+    rig.identity(naming.BUNDLE_SERVER, OPERATOR_NAMESPACE)
     await rig.until(lambda: rig.is_ready() and rig.is_ready("frontend", "web"))
     await rig.watching()
     await rig.idle()

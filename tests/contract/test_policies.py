@@ -401,6 +401,7 @@ async def test_an_isolated_workload_reaches_the_bundle_server_where_it_has_bundl
         await rig.until(lambda: network_policy(server))
         assert peers() == []
         policy(server, allow("frontend", "web/frontend"))
+        rig.identity(naming.BUNDLE_SERVER, OPERATOR_NAMESPACE)
         await rig.until(peers)
         place = {"matchLabels": {"kubernetes.io/metadata.name": OPERATOR_NAMESPACE}}
         pods = {"matchLabels": {naming.SERVICE_ACCOUNT: naming.BUNDLE_SERVER}}

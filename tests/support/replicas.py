@@ -89,7 +89,8 @@ class Cluster:
         self.tell(self.body("TrustDomain", "example.org", spec={"default": True, "policyBundles": bundles}))
         for name in (OPERATOR, "shop", "web"):
             self.tell(self.body("Namespace", name, api="v1"))
-        for namespace, name in (("shop", "orders"), ("web", "frontend"), ("web", "batch")):
+        identities = (("shop", "orders"), ("web", "frontend"), ("web", "batch"), (OPERATOR, naming.BUNDLE_SERVER))
+        for namespace, name in identities:
             self.tell(self.body("ServiceIdentity", name, namespace, spec={}))
         labels = {naming.MANAGED_BY: naming.OPERATOR, naming.COMPONENT: naming.COMPONENT_TRUST_BUNDLE}
         data = {PEM_KEY: profiles.write_pem(a_root().certificate).decode()}

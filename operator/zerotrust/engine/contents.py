@@ -70,12 +70,17 @@ class BundleContents:
         return record.read(self._cache.get(self.record_ref(namespace)))
 
     def is_needed(self, namespace: str) -> bool:
-        """Whether a namespace has bundles, or a policy there asks a decision point to enforce it."""
+        """Whether a namespace has bundles, or wants them: a bundle server is there, and a policy asks for a decision point."""
         if self._cache.get(self.record_ref(namespace)) is not None:
             return True
-        if not self._cache.size(POLICIES, namespace):
+        if self._cache.get(self._bundle_server) is None or not self._cache.size(POLICIES, namespace):
             return False
         return any("OPA" in self._book.table(one).layers for one in self._book.identities(namespace))
+
+    @property
+    def _bundle_server(self) -> Ref:
+        """The identity by which a cluster says that it runs a bundle server (manifests/base)."""
+        return Ref("ServiceIdentity", self._domains.operator_namespace, naming.BUNDLE_SERVER)
 
     def content(self, namespace: str, kind: Kind) -> Content:
         """What a bundle should say now."""
@@ -188,6 +193,9 @@ class BundleContents:
     def _find(self, change: Change) -> Iterator[str]:
         yield from (server.namespace for server in self._book.servers_of(change))
         match change.ref.kind:
+            case "ServiceIdentity" if change.ref == self._bundle_server:
+                yield from (str(namespace) for namespace, _ in self._cache.sizes(POLICIES))
+                yield from self.namespaces()
             case "ServiceIdentity":
                 if len({_cutoff(one) for one in (change.old, change.new) if one is not None} - {None}) > 0:
                     yield from self.namespaces()
