@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Set
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from zerotrust.common import naming
 from zerotrust.common.observed import ConfigMap
@@ -20,20 +21,32 @@ SKEW = timedelta(seconds=30)
 MOVING = timedelta(seconds=10)
 
 
+class _Heard(NamedTuple):
+    reports: tuple[NamespaceReport, ...]
+    points: tuple[Point, ...]
+
+
 class Enforcement:
     """Reads the reports of every replica out of the cache."""
 
     def __init__(self, cache: Cache, contents: BundleContents, operator_namespace: str, clock: Clock) -> None:
         self._cache, self._contents, self._clock = cache, contents, clock
+        self._known: dict[str, tuple[tuple[str, ...], _Heard]] = {}
         cache.index(REPORTS, "ConfigMap", lambda one: [""] if reports.is_report(one, operator_namespace) else [])
 
-    def _reports(self, namespace: str) -> list[NamespaceReport]:
+    def _heard(self, namespace: str) -> _Heard:
+        """What all replicas say of a namespace; read once for each change of a report, not for each policy."""
         found: list[ConfigMap] = self._cache.find(REPORTS, "")
-        return [reports.read(one, namespace) for one in found]
+        versions = tuple(one.meta.resource_version for one in found)
+        known = self._known.get(namespace)
+        if known is None or known[0] != versions:
+            each = tuple(reports.read(one, namespace) for one in found)
+            known = self._known[namespace] = (versions, _Heard(each, reports.merged(each)))
+        return known[1]
 
     def delivery(self, namespace: str, since: datetime | None) -> Delivery:
         """How far the version that was accepted at `since` is."""
-        found, entry = self._reports(namespace), self._contents.record(namespace).get("policy")
+        found, entry = self._heard(namespace).reports, self._contents.record(namespace).get("policy")
         if not found or entry is None or since is None:
             return Delivery(len(found))
         current = entry.revision == self._contents.content(namespace, "policy").revision
@@ -63,7 +76,7 @@ class Enforcement:
     def _living(self, namespace: str) -> Iterator[Point]:
         """Whoever may still decide by something that it was sent: its pod is there, and its content is not past its end."""
         now, survey = self._clock.now(), self._survey(namespace)
-        for point in reports.merged(self._reports(namespace)):
+        for point in self._heard(namespace).points:
             seen = survey is not None and survey.at is not None and survey.at >= point.at
             gone = survey is not None and seen and point.uid not in survey.uids
             if point.until + SKEW >= now and not gone:
@@ -77,7 +90,7 @@ class Enforcement:
         """Whom the decision points of a target denied lately, the newest of each client and reason."""
         found: dict[tuple[str, str], Denial] = {}
         for one in sorted(
-            (one for report in self._reports(namespace) for one in report.denied), key=lambda one: one.at
+            (one for report in self._heard(namespace).reports for one in report.denied), key=lambda one: one.at
         ):
             if one.account == account:
                 found[one.client, one.reason] = Denial(one.at, target, one.client, one.reason)
