@@ -64,7 +64,6 @@ def test_only_known_members_are_kept_and_use_is_said() -> None:
         None,
         [],
     ],
-    ids=lambda key: json.dumps(key)[:60],
 )
 def test_everything_else_is_left_out(key: Any) -> None:
     assert kept(key) == ["good"]
