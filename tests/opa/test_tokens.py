@@ -35,7 +35,9 @@ def test_opa_and_python_give_the_verdict_that_is_right(case: Case, answers: dict
     assert in_opa == in_python
 
 
-@pytest.mark.parametrize("raw", [None, 7, True, [], [GOOD], {"raw": GOOD}], ids=lambda raw: type(raw).__name__ + str(bool(raw)))
+@pytest.mark.parametrize(
+    "raw", [None, 7, True, [], [GOOD], {"raw": GOOD}], ids=lambda raw: type(raw).__name__ + str(bool(raw))
+)
 def test_what_is_no_text_is_no_token(raw: object, tmp_path: Path) -> None:
     assert rego_answers([Case("", raw)], tmp_path) == [None]
 
