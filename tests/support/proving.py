@@ -6,5 +6,5 @@ import pytest
 
 only_in_prove = pytest.mark.skipif(
     os.environ.get("ZEROTRUST_PROVE") != "1",
-    reason="only `make prove` (ZEROTRUST_PROVE=1) builds the tools that this needs",
+    reason="only `make prove` (ZEROTRUST_PROVE=1) has the tools or the time that this needs",
 )

@@ -13,10 +13,12 @@ from hack.controlplane import EXISTING_CLUSTER
 from tests.support.decision_points import DecisionPoints
 from tests.support.deployment import ROOT, Running, deployed
 from tests.support.issuer import LOOPBACK, Issuer, running_issuer
+from tests.support.proving import only_in_prove
 from tests.support.tokens import token
 
 pytestmark = [
     pytest.mark.cluster,
+    only_in_prove,
     pytest.mark.skipif(EXISTING_CLUSTER in os.environ, reason="installs cluster-wide objects"),
 ]
 
