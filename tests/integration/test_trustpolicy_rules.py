@@ -89,6 +89,11 @@ _WRITTEN = yaml.safe_load("""
     networkPolicies: 1
     constraints: 0
     decisionPoints: {total: 1, acknowledged: 0, lagging: [opa]}
+    denials:
+      - target: orders
+        client: spiffe://example.org/ns/web/sa/batch
+        reason: no_grant
+        at: "2026-12-31T00:00:00Z"
     tests: {passed: 1, failed: [no-writes]}
     conditions:
       - type: Ready
@@ -407,6 +412,7 @@ CASES = (
         replace(time_case(KIND, path), beside=("expected string",))
         for path in ("spec.rules[].until", "spec.tests[].at")
     ),
+    time_case(KIND, "status.denials[].at"),
     time_case(KIND, "status.conditions[].lastTransitionTime"),
 )
 
