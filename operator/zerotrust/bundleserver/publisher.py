@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 
@@ -34,14 +34,13 @@ class Publisher:
         keys: Keys,
         confirmed: Callable[[], datetime | None],
         instance: str,
-        on_published: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._contents, self._shelf, self._keys = contents, shelf, keys
-        self._confirmed, self._instance, self._on_published = confirmed, instance, on_published
+        self._confirmed, self._instance = confirmed, instance
         self._due: set[str] = set()
         self._wake = asyncio.Event()
         self._serials: dict[tuple[str, Kind], OrderedDict[str, int]] = {}
-        self._failed: deque[str] = deque(maxlen=1)
+        self._told = ""
 
     def changed(self, change: Change) -> None:
         """Look at the namespaces that a change is about."""
@@ -126,15 +125,14 @@ class Publisher:
                 fresh |= self._shelf.publish(place, Bundle(entry.serial, entry.revision, issued_at, body, end))
             except (NotPublishable, ZerotrustError) as error:
                 self._shelf.hold(place, str(error))
-                if str(error) not in self._failed:
+                if str(error) != self._told:
                     logger.error("bundle not published: %s", error, extra={"object": f"{namespace}/{kind}"})
-                    self._failed.append(str(error))
+                    self._told = str(error)
         if fresh:
             known = self._serials.setdefault((namespace, kind), OrderedDict())
             known[entry.revision] = entry.serial
             while len(known) > REMEMBERED:
                 known.popitem(last=False)
-            self._on_published(namespace)
 
     def _times(self, namespace: str, kind: Kind) -> tuple[int, int] | None:
         """When this content is confirmed, on a grid that all replicas share, and when it ceases to be believed."""

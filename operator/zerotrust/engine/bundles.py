@@ -30,7 +30,6 @@ class BundleRecordController(Statusless):
 
     def __init__(self, cache: Cache, contents: BundleContents, clock: Clock) -> None:
         self._cache, self._contents, self._clock = cache, contents, clock
-        self._wrote: dict[str, datetime] = {}
 
     def touched_by(self, change: Change) -> Iterable[Touched]:
         """Which records a change makes due: a single edit at once, a wave of them once a second."""
@@ -41,8 +40,9 @@ class BundleRecordController(Statusless):
             yield Touched(self._contents.record_ref(change.ref.name))
 
     def _pause(self, namespace: str) -> timedelta:
-        wrote = self._wrote.get(namespace)
-        return AT_ONCE if wrote is None else max(AT_ONCE, wrote + AT_MOST_EVERY - self._clock.now())
+        """Serials are times (record.py): the last one says when the record was last written."""
+        last = max((entry.serial for entry in self._contents.record(namespace).values()), default=0)
+        return max(AT_ONCE, AT_MOST_EVERY - timedelta(seconds=max(0.0, self._clock.now().timestamp() - last)))
 
     def snapshot(self, ref: Ref) -> RecordSnapshot:
         """Collect what a decision needs."""
@@ -54,10 +54,7 @@ class BundleRecordController(Statusless):
         return RecordSnapshot(ref, self._cache.get(ref), exists, revisions)
 
     def reconcile(self, snapshot: RecordSnapshot, now: datetime) -> Plan:
-        """Decide; pure but for the time of the last write, by which the next one is paced."""
-        recorded = {kind: entry.revision for kind, entry in record.read(snapshot.observed).items()}
-        if snapshot.revisions and recorded != snapshot.revisions:
-            self._wrote[snapshot.ref.name.removesuffix(naming.BUNDLE_RECORD_SUFFIX)] = now
+        """Decide; pure."""
         return record.reconcile_record(snapshot, now)
 
 

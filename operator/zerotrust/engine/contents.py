@@ -47,6 +47,8 @@ class BundleContents:
     def __init__(self, cache: Cache, book: PolicyBook, domains: TrustDomains, clock: Clock) -> None:
         self._cache, self._book, self._domains, self._clock = cache, book, domains, clock
         self._policies: dict[str, Content] = {}
+        self._revocations: Content | None = None
+        self._cutoffs: dict[SpiffeID, Cutoff] | None = None
         self._asked: tuple[Change, frozenset[str]] | None = None
         cache.index(RECORDS, "ConfigMap", self._recorded)
         cache.index(REVOKING, "ServiceIdentity", lambda one: [""] if _cutoff(one) is not None else [])
@@ -85,9 +87,10 @@ class BundleContents:
     def content(self, namespace: str, kind: Kind) -> Content:
         """What a bundle should say now."""
         if kind == "revocations":
-            cutoffs = {name: one.before for name, one in self.cutoffs().items()}
-            document = revocations_document(cutoffs)
-            return Content(document, content_hash(document, {}))
+            if self._revocations is None:
+                document = revocations_document({name: one.before for name, one in self.cutoffs().items()})
+                self._revocations = Content(document, content_hash(document, {}))
+            return self._revocations
         known = self._policies.get(namespace)
         if known is None:
             document = self._document(namespace)
@@ -150,9 +153,14 @@ class BundleContents:
         return self._domains.of(observed) if observed is not None else None
 
     def cutoffs(self) -> dict[SpiffeID, Cutoff]:
-        """Every cut-off that counts, remembered or just asked for."""
-        memory = self._cache.get(self.revocations_ref)
-        return revocations.in_force(revocations.read(memory), self.asked_cutoffs(), self._clock.now())
+        """Every cut-off that counts, remembered or just asked for.
+
+        When one begins or ends by the clock, the controller writes it into the memory, and that is a change like any other.
+        """
+        if self._cutoffs is None:
+            remembered = revocations.read(self._cache.get(self.revocations_ref))
+            self._cutoffs = revocations.in_force(remembered, self.asked_cutoffs(), self._clock.now())
+        return self._cutoffs
 
     @property
     def revocations_ref(self) -> Ref:
@@ -172,17 +180,18 @@ class BundleContents:
         """For how long a bundle may be used without news: the shortest that a TrustDomain of the namespace says."""
         found = [
             domain.spec.policy_bundles
-            for identity in self._book.identities(namespace)
-            if (domain := self._domain(identity.workload)) is not None and isinstance(domain.spec, TrustDomainSpec)
+            for domain in self._domains.all()
+            if isinstance(domain.spec, TrustDomainSpec) and self._domains.has_identities(domain, namespace)
         ]
-        found = list({id(one): one for one in found}.values()) or [PolicyBundles()]
-        return min(one.validity if kind == "policy" else one.revocation_validity for one in found)
+        return min(one.validity if kind == "policy" else one.revocation_validity for one in found or [PolicyBundles()])
 
     # What a change is about
 
     def _changed(self, change: Change) -> None:
         for namespace in self.concerned(change):
             self._policies.pop(namespace, None)
+        if change.ref == self.revocations_ref or change.ref.kind == "TrustDomain" or _revokes(change):
+            self._cutoffs = self._revocations = None
 
     def concerned(self, change: Change) -> frozenset[str]:
         """The namespaces whose bundles a change may change; found once for all who listen to the change."""
@@ -196,9 +205,8 @@ class BundleContents:
             case "ServiceIdentity" if change.ref == self._bundle_server:
                 yield from (str(namespace) for namespace, _ in self._cache.sizes(POLICIES))
                 yield from self.namespaces()
-            case "ServiceIdentity":
-                if len({_cutoff(one) for one in (change.old, change.new) if one is not None} - {None}) > 0:
-                    yield from self.namespaces()
+            case "ServiceIdentity" if _revokes(change):
+                yield from self.namespaces()
             case "ConfigMap" if change.ref.namespace == self._domains.operator_namespace:
                 name = change.ref.name
                 if name.endswith(naming.BUNDLE_RECORD_SUFFIX):
@@ -207,6 +215,11 @@ class BundleContents:
                     (naming.TRUST_BUNDLE_SUFFIX, naming.IDENTITY_PROVIDER_SUFFIX)
                 ):
                     yield from self.namespaces()
+
+
+def _revokes(change: Change) -> bool:
+    both = (change.old, change.new) if change.ref.kind == "ServiceIdentity" else ()
+    return any(one is not None and _cutoff(one) is not None for one in both)
 
 
 def _cutoff(identity: ObservedIdentity) -> datetime | None:

@@ -120,7 +120,11 @@ class TrustDomains:
             return True
         if selection.selector is not None:
             return selection.selector.matches(namespace.meta.labels)
-        return any(self._cache.size(BY_PLACE, (namespace.meta.name, name)) for name in self.names_of(domain))
+        return self.has_identities(domain, namespace.meta.name)
+
+    def has_identities(self, domain: Domain, namespace: str) -> bool:
+        """Tell whether a namespace has identities of a TrustDomain."""
+        return any(self._cache.size(BY_PLACE, (namespace, name)) for name in self.names_of(domain))
 
 
 def brought_secret(domain: Domain) -> str | None:
