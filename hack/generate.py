@@ -6,13 +6,14 @@ from typing import Any
 
 import yaml
 
+from zerotrust.apikey.resource import KIND as API_KEY
 from zerotrust.common.crd import custom_resource_definition
 from zerotrust.common.kind import Kind
 from zerotrust.identity.resource import KIND as SERVICE_IDENTITY
 from zerotrust.policy.resource import KIND as TRUST_POLICY
 from zerotrust.trustdomain.resource import KIND as TRUST_DOMAIN
 
-KINDS = (TRUST_DOMAIN, SERVICE_IDENTITY, TRUST_POLICY)
+KINDS = (TRUST_DOMAIN, SERVICE_IDENTITY, TRUST_POLICY, API_KEY)
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = "# Generated from the resource models by `make generate`; do not edit.\n"
 

@@ -23,12 +23,13 @@ LAYERS = {
     "pki": {"common"},
     "trustdomain": {"common", "pki"},
     "identity": {"common", "pki", "trustdomain"},
-    "policy": {"common", "pki", "trustdomain", "identity"},
+    "apikey": {"common", "pki", "trustdomain", "identity"},
+    "policy": {"common", "pki", "trustdomain", "identity", "apikey"},
     "providers": {"common", "pki", "trustdomain", "identity", "policy"},
-    "opabundle": {"common", "pki", "trustdomain", "identity", "policy"},
-    "engine": {"common", "telemetry", "pki", "trustdomain", "identity", "policy", "providers", "opabundle"},
-    "kube": {"common", "telemetry", "pki", "trustdomain", "identity", "policy", "engine"},
-    "bundleserver": {"common", "telemetry", "pki", "trustdomain", "policy", "opabundle", "engine", "kube"},
+    "opabundle": {"common", "pki", "trustdomain", "identity", "apikey", "policy"},
+    "engine": {"common", "telemetry", "pki", "trustdomain", "identity", "apikey", "policy", "providers", "opabundle"},
+    "kube": {"common", "telemetry", "pki", "trustdomain", "identity", "apikey", "policy", "engine"},
+    "bundleserver": {"common", "telemetry", "pki", "trustdomain", "apikey", "policy", "opabundle", "engine", "kube"},
     "forwardauth": {"common", "telemetry", "pki"},
     "cli": {
         "common",
@@ -36,6 +37,7 @@ LAYERS = {
         "pki",
         "trustdomain",
         "identity",
+        "apikey",
         "policy",
         "opabundle",
         "engine",
@@ -45,7 +47,7 @@ LAYERS = {
     },
     "rego": set(),
 }
-PURE = ("common", "pki", "trustdomain", "identity", "policy", "opabundle")
+PURE = ("common", "pki", "trustdomain", "identity", "apikey", "policy", "opabundle")
 PURE_MAY_USE = {"cryptography", "joserfc", "pydantic", "pydantic_core", "yaml"}
 CLOCKS_AND_DICE = {"time", "random", "secrets", "uuid"}
 INPUT_AND_OUTPUT = {"asyncio", "threading", "socket", "http", "subprocess", "os", "io", "pathlib", "tempfile", "shutil"}
@@ -256,7 +258,7 @@ def anchors(markdown: str) -> set[str]:
 def test_every_reason_is_explained() -> None:
     """A reason is what a user searches for: each that the code can put into a condition or an event is in the guide."""
     guide = (ROOT / "docs" / "guides" / "troubleshooting.md").read_text()
-    words = {word for module in modules("trustdomain", "identity", "policy") for word in reasons(module.tree)}
+    words = {word for module in modules("trustdomain", "identity", "apikey", "policy") for word in reasons(module.tree)}
     assert {"Issued", "AuthorityMissing", "NotImplementedYet", "NearExpiry"} <= words
     assert not [word for word in sorted(words) if f"`{word}`" not in guide]
 
