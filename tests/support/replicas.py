@@ -35,7 +35,8 @@ class Replica:
         self.cache, self.shelf = Cache(), Shelf()
         self.observe = Observer(OPERATOR, KeyRing())
         domains = TrustDomains(self.cache, OPERATOR)
-        self.contents = BundleContents(self.cache, PolicyBook(self.cache, domains, clock), domains, clock)
+        self.book = PolicyBook(self.cache, domains, clock)
+        self.contents = BundleContents(self.cache, self.book, domains, clock)
         self.keys: dict[str, SigningKey] = {KEY.id: KEY}
         self.confirmed: datetime | None = clock.now()
         self.publisher = Publisher(self.contents, self.shelf, lambda: self.keys, lambda: self.confirmed, OPERATOR)
@@ -97,11 +98,11 @@ class Cluster:
         name = naming.trust_bundle_name("example.org")
         self.tell(self.body("ConfigMap", name, OPERATOR, api="v1", metadata={"labels": labels}, data=data))
 
-    def allow(self, client: str, *deaf: Replica) -> None:
+    def allow(self, client: str, *deaf: Replica, name: str = "orders") -> None:
         """Accept a policy that lets one client of namespace web read orders."""
         peer = {"workload": {"namespace": "web", "name": client}}
         rule = {"name": "reads", "from": [peer], "to": [{"port": 8443, "methods": ["GET"]}]}
-        body = self.body("TrustPolicy", "orders", "shop", spec={"target": {"identities": ["orders"]}, "rules": [rule]})
+        body = self.body("TrustPolicy", name, "shop", spec={"target": {"identities": ["orders"]}, "rules": [rule]})
         policy = reading.observe(body)
         assert policy.spec.spec is not None
         apply = acceptance.remember(policy, policy.spec.spec, self._versions, OPERATOR)

@@ -37,6 +37,7 @@ from zerotrust.engine.policies import NetworkPolicyController, TrustPolicyContro
 from zerotrust.engine.policybook import PolicyBook
 from zerotrust.engine.providers import ProviderMemoryController, Providers
 from zerotrust.engine.trustdomains import TrustBundleController, TrustDomainController, TrustDomains
+from zerotrust.engine.widenings import Widenings
 from zerotrust.kube.client import Client
 from zerotrust.kube.executor import PlanExecutor
 from zerotrust.kube.lease import DURATION, Lease
@@ -106,11 +107,12 @@ class Controller:
         domains = TrustDomains(self.cache, options.namespace)
         book = PolicyBook(self.cache, domains, self._clock)
         isolation = NamespaceIsolation(self.cache, domains)
-        networks = NetworkPolicyController(self.cache, book, domains, isolation, self._clock)
         contents = BundleContents(self.cache, book, domains, self._clock)
+        enforcement = Enforcement(self.cache, contents, options.namespace, self._clock)
+        widenings = Widenings(self.cache, book, enforcement, self._clock)
+        networks = NetworkPolicyController(self.cache, book, domains, isolation, self._clock, widenings)
         providers = Providers(self.cache, domains)
         self.key_fetching = KeyFetching(self.cache, providers, self._clock, options.private_issuers)
-        enforcement = Enforcement(self.cache, contents, options.namespace, self._clock)
         self.engine = Engine(
             self.cache,
             (

@@ -11,7 +11,7 @@ from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ConfigMap
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import Clock
-from zerotrust.engine.policybook import POLICIES, PolicyBook
+from zerotrust.engine.policybook import POLICIES, AcceptedVersion, PolicyBook
 from zerotrust.engine.trustdomains import Domain, TrustDomains
 from zerotrust.engine.trustdomains import Identity as ObservedIdentity
 from zerotrust.identity.resource import ServiceIdentitySpec
@@ -25,6 +25,7 @@ from zerotrust.opabundle.revocations import Cutoff
 from zerotrust.pki import x509 as profiles
 from zerotrust.pki.spiffe import SpiffeID
 from zerotrust.policy.directory import Workload
+from zerotrust.policy.reading import Policy
 from zerotrust.providers import memory, publish
 from zerotrust.trustdomain.bundle import PEM_KEY
 from zerotrust.trustdomain.resource import IdentityProvider, PolicyBundles, TrustDomainSpec
@@ -96,6 +97,16 @@ class BundleContents:
             document = self._document(namespace)
             known = self._policies[namespace] = Content(document, content_hash(document, modules()))
         return known
+
+    def is_recorded(self, namespace: str) -> bool:
+        """Whether the policy bundle that is recorded says what it should say now."""
+        entry = self.record(namespace).get("policy")
+        return entry is not None and entry.revision == self.content(namespace, "policy").revision
+
+    def versions(self, namespace: str) -> set[AcceptedVersion]:
+        """What the policy bundle is made of now, so that one can ask since when it is in it."""
+        policies: list[Policy] = self._cache.find(POLICIES, namespace)
+        return {self._book.version(one) for one in policies}
 
     def _document(self, namespace: str) -> dict[str, Any]:
         servers, domains = [], {}
@@ -188,8 +199,9 @@ class BundleContents:
     # What a change is about
 
     def _changed(self, change: Change) -> None:
-        for namespace in self.concerned(change):
-            self._policies.pop(namespace, None)
+        if not change.ref.name.endswith(naming.BUNDLE_RECORD_SUFFIX):
+            for namespace in self.concerned(change):
+                self._policies.pop(namespace, None)
         if change.ref == self.revocations_ref or change.ref.kind == "TrustDomain" or _revokes(change):
             self._cutoffs = self._revocations = None
 

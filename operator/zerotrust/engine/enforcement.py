@@ -1,7 +1,7 @@
 """What bundle servers report, held against what is recorded: which decision points run which version of a policy."""
 
 from collections.abc import Iterator, Set
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import NamedTuple
 
 from zerotrust.common import naming
@@ -9,6 +9,7 @@ from zerotrust.common.observed import ConfigMap
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import Clock
 from zerotrust.engine.contents import BundleContents
+from zerotrust.engine.policybook import AcceptedVersion
 from zerotrust.opabundle import reports
 from zerotrust.opabundle.record import Entry
 from zerotrust.opabundle.reports import NamespaceReport, Point
@@ -32,7 +33,9 @@ class Enforcement:
     def __init__(self, cache: Cache, contents: BundleContents, operator_namespace: str, clock: Clock) -> None:
         self._cache, self._contents, self._clock = cache, contents, clock
         self._known: dict[str, tuple[tuple[str, ...], _Heard]] = {}
+        self._first: dict[str, dict[AcceptedVersion, int]] = {}
         cache.index(REPORTS, "ConfigMap", lambda one: [""] if reports.is_report(one, operator_namespace) else [])
+        cache.listen(self._changed)
 
     def _heard(self, namespace: str) -> _Heard:
         """What all replicas say of a namespace; read once for each change of a report, not for each policy."""
@@ -44,34 +47,55 @@ class Enforcement:
             known = self._known[namespace] = (versions, _Heard(each, reports.merged(each)))
         return known[1]
 
-    def delivery(self, namespace: str, since: datetime | None) -> Delivery:
-        """How far the version that was accepted at `since` is."""
-        found, entry = self._heard(namespace).reports, self._contents.record(namespace).get("policy")
-        if not found or entry is None or since is None:
-            return Delivery(len(found))
-        current = entry.revision == self._contents.content(namespace, "policy").revision
-        included = current or entry.serial > since.timestamp()
-        serving = sum(self._is_served(one, entry, since) for one in found)
-        return Delivery(len(found), serving if included else 0)
+    def _changed(self, change: Change) -> None:
+        if change.ref.kind == "ConfigMap" and change.ref.name.endswith(naming.BUNDLE_RECORD_SUFFIX):
+            namespace = change.ref.name.removesuffix(naming.BUNDLE_RECORD_SUFFIX)
+            if change.new is not None and change.ref == self._contents.record_ref(namespace):
+                self._note(namespace)
 
-    def _is_served(self, report: NamespaceReport, entry: Entry, since: datetime) -> bool:
-        serial = report.served.get("policy", 0)
-        return serial == entry.serial or (self._is_moving(entry) and serial > since.timestamp())
+    def _note(self, namespace: str) -> None:
+        """Remember which serial was the first that has a version in it: serials grow, so every later one has it too."""
+        if self._contents.is_recorded(namespace):
+            serial = self._contents.record(namespace)["policy"].serial
+            before = self._first.get(namespace, {})
+            self._first[namespace] = {one: before.get(one, serial) for one in self._contents.versions(namespace)}
+
+    def first_serial(self, namespace: str, version: AcceptedVersion) -> int | None:
+        """The serial from which on policy bundles have a version in them; None while that is not known.
+
+        After a restart it is the serial that is current then, which is later than the truth and never earlier.
+        """
+        if version not in self._first.get(namespace, {}):
+            self._note(namespace)
+        return self._first.get(namespace, {}).get(version)
+
+    def delivery(self, namespace: str, version: AcceptedVersion) -> Delivery:
+        """How far an accepted version is."""
+        found, first = self._heard(namespace).reports, self.first_serial(namespace, version)
+        entry = self._contents.record(namespace).get("policy")
+        if first is None or entry is None:
+            return Delivery(len(found))
+        least = first if self._is_moving(entry) else entry.serial
+        return Delivery(len(found), sum(one.served.get("policy", 0) >= least for one in found))
 
     def _is_moving(self, entry: Entry) -> bool:
         return self._clock.now().timestamp() - entry.serial < MOVING.total_seconds()
 
-    def points(self, namespace: str, account: str, since: datetime | None) -> tuple[DecisionPoint, ...]:
-        """The decision points in pods of a ServiceAccount, and which of them run the version accepted at `since`."""
-        entry = self._contents.record(namespace).get("policy")
+    def points(self, namespace: str, account: str, version: AcceptedVersion) -> tuple[DecisionPoint, ...]:
+        """The decision points in pods of a ServiceAccount, and which of them run an accepted version."""
         return tuple(
-            DecisionPoint(point.pod, entry is not None and self._acknowledges(point, entry, since))
+            DecisionPoint(point.pod, self._runs(namespace, point, version))
             for point in self._living(namespace)
             if point.account == account
         )
 
-    def _acknowledges(self, point: Point, entry: Entry, since: datetime | None) -> bool:
-        return reports.acknowledges(point, "policy", entry, since if self._is_moving(entry) else None)
+    def _runs(self, namespace: str, point: Point, version: AcceptedVersion) -> bool:
+        first, entry = self.first_serial(namespace, version), self._contents.record(namespace).get("policy")
+        if first is None or entry is None:
+            return False
+        if point.revisions.get("policy") == entry.revision:
+            return True
+        return self._is_moving(entry) and point.serials.get("policy", 0) >= first
 
     def _living(self, namespace: str) -> Iterator[Point]:
         """Whoever may still decide by something that it was sent: its pod is there, and its content is not past its end."""

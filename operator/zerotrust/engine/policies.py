@@ -15,12 +15,13 @@ from zerotrust.engine.controller import Failure, Statusless, Touched
 from zerotrust.engine.difference import missing
 from zerotrust.engine.enforcement import Enforcement
 from zerotrust.engine.isolation import NamespaceIsolation
-from zerotrust.engine.policybook import POLICIES, PolicyBook
+from zerotrust.engine.policybook import POLICIES, AcceptedVersion, PolicyBook
 from zerotrust.engine.trustdomains import TrustDomains
+from zerotrust.engine.widenings import Widenings
 from zerotrust.identity.snapshot import service_account
 from zerotrust.policy import isolation, network, reconcile
 from zerotrust.policy.directory import Identity, Workload, default_selector
-from zerotrust.policy.isolation import NetworkSnapshot
+from zerotrust.policy.isolation import Awaited, NetworkSnapshot
 from zerotrust.policy.network import PortOf, Surroundings
 from zerotrust.policy.podset import PodSet
 from zerotrust.policy.reading import Policy
@@ -41,10 +42,16 @@ class NetworkPolicyController(Statusless):
     urgency = -0.75  # after authorities, and before the next policy: what is accepted is written before more is
 
     def __init__(
-        self, cache: Cache, book: PolicyBook, domains: TrustDomains, isolation_of: NamespaceIsolation, clock: Clock
+        self,
+        cache: Cache,
+        book: PolicyBook,
+        domains: TrustDomains,
+        isolation_of: NamespaceIsolation,
+        clock: Clock,
+        widenings: Widenings | None = None,
     ) -> None:
         self._cache, self._book, self._domains = cache, book, domains
-        self._isolation, self._clock = isolation_of, clock
+        self._isolation, self._clock, self._widenings = isolation_of, clock, widenings
         cache.index(API_SERVER, "EndpointSlice", lambda one: [one.meta.namespace])
 
     def touched_by(self, change: Change) -> Iterable[Touched]:
@@ -68,6 +75,8 @@ class NetworkPolicyController(Statusless):
             case "EndpointSlice":
                 places = {one.workload for one in self._book.identities() if _calls_api_server(one)}
         yield from (Touched(place_of(workload)) for workload in places)
+        if self._widenings is not None:
+            yield from map(Touched, self._widenings.touched_by(change))
 
     def _policies(self, refs: Iterable[Ref]) -> Iterator[Policy]:
         return (policy for ref in refs if (policy := self._cache.get(ref)) is not None)
@@ -83,6 +92,7 @@ class NetworkPolicyController(Statusless):
         name = ref.name.removeprefix(naming.NETWORK_POLICY_PREFIX)
         identity = self._book.identity(Workload(ref.namespace, name))
         record = self._isolation.record_ref(ref.namespace)
+        servers = tuple(self._servers(identity)) if identity is not None and identity.egress == "Isolated" else ()
         return NetworkSnapshot(
             ref=ref,
             namespace=self._cache.get(Ref("Namespace", "", ref.namespace)),
@@ -92,7 +102,8 @@ class NetworkPolicyController(Statusless):
             record=record,
             remembered=isolation.remembered(self._cache.get(record), name),
             directory=self._book,
-            servers=tuple(self._servers(identity)) if identity is not None and identity.egress == "Isolated" else (),
+            servers=servers,
+            awaited=self._widenings.awaited(ref, identity, servers) if identity and self._widenings else Awaited(),
             surroundings=self._surroundings(ref),
             survey=self._cache.get(survey_ref(ref.namespace)),
         )
@@ -202,7 +213,7 @@ class TrustPolicyController:
             return PolicySnapshot(ref, None, tuple(kept), self._operator_namespace, self._book) if kept else None
         targets = self._book.targets(policy)
         revisions = tuple(self._book.revisions(policy.meta.uid))
-        since = max((one.meta.created for one in revisions if one.meta.created is not None), default=None)
+        version = self._book.version(policy)
         return PolicySnapshot(
             ref=ref,
             resource=policy,
@@ -210,18 +221,18 @@ class TrustPolicyController:
             operator_namespace=self._operator_namespace,
             directory=self._book,
             table_of=lambda server, candidate: self._book.table_with(policy, server, candidate),
-            targets=tuple(self._target(one, since) for one in targets),
+            targets=tuple(self._target(one, version) for one in targets),
             refusing=tuple(self._refusing(policy, targets)),
             survey=self._survey(ref.namespace),
             leftover=tuple(one for one in kept if one.meta.labels.get(naming.POLICY_UID) != policy.meta.uid),
-            delivery=self._enforcement.delivery(ref.namespace, since),
+            delivery=self._enforcement.delivery(ref.namespace, version),
         )
 
     def _survey(self, namespace: str) -> Survey | None:
         survey: Survey | None = self._cache.get(survey_ref(namespace))
         return survey
 
-    def _target(self, identity: Identity, since: datetime | None) -> TargetState:
+    def _target(self, identity: Identity, version: AcceptedVersion) -> TargetState:
         programming, snapshot = self._networks.programming(identity)
         account = service_account(self._cache.get(Ref("ServiceIdentity", *identity.workload)))
         return TargetState(
@@ -230,7 +241,7 @@ class TrustPolicyController:
             newly_isolated=snapshot.observed is None and identity.enforcement == "Enforce",
             too_complex=tuple(network.too_complex(self._book.table(identity), self._book, self._clock.now())),
             shadowed=self._shadowed(identity),
-            points=self._enforcement.points(identity.workload.namespace, account, since),
+            points=self._enforcement.points(identity.workload.namespace, account, version),
             denials=self._enforcement.denials(identity.workload.namespace, identity.workload.name, account),
         )
 

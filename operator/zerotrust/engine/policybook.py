@@ -6,6 +6,8 @@ So a change drops the tables of the workloads that it is about, and no others.
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
+from typing import NamedTuple
 
 from zerotrust.common import naming
 from zerotrust.common.errors import SpecError
@@ -42,6 +44,13 @@ ANY = Workload("", "any")
 
 Version = tuple[str, TrustPolicySpec]
 """A policy's namespace with one version of its spec."""
+
+
+class AcceptedVersion(NamedTuple):
+    """Which accepted version of a policy is in force; `number` is 0 while there is none."""
+
+    uid: str
+    number: int
 
 
 class PolicyBook:
@@ -128,6 +137,15 @@ class PolicyBook:
     def accepted(self, policy: Policy) -> Accepted | None:
         """The newest accepted version of a policy."""
         return acceptance.newest(self.revisions(policy.meta.uid))
+
+    def version(self, policy: Policy) -> AcceptedVersion:
+        """Which version of a policy is in force."""
+        accepted = self.accepted(policy)
+        return AcceptedVersion(policy.meta.uid, accepted.number if accepted is not None else 0)
+
+    def accepted_at(self, policy: Policy) -> datetime | None:
+        """When the newest accepted version of a policy was kept."""
+        return max((one.meta.created for one in self.revisions(policy.meta.uid) if one.meta.created), default=None)
 
     def targeting(self, server: Workload) -> list[Policy]:
         """Every policy that may say something about a workload, by its spec or by its accepted version."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from zerotrust.common import naming
 from zerotrust.common.observed import ConfigMap
-from zerotrust.opabundle.record import KINDS, Entry
+from zerotrust.opabundle.record import KINDS
 
 MAX_UNKNOWN, MAX_KID = 16, 64
 MAX_DENIED, MAX_CLIENT = 16, 256
@@ -105,16 +105,6 @@ def merged(reports: Iterable[NamespaceReport]) -> tuple[Point, ...]:
                 point = later._replace(until=max(known.until, point.until))
             newest[point.uid] = point
     return tuple(newest[uid] for uid in sorted(newest))
-
-
-def acknowledges(point: Point, kind: str, entry: Entry, since: datetime | None) -> bool:
-    """Tell whether a decision point runs what is recorded, or anything that is later than `since`.
-
-    Serials are at least the seconds since 1970 at which they were given (record.py), so they compare with times.
-    """
-    if point.revisions.get(kind) == entry.revision:
-        return True
-    return since is not None and point.serials.get(kind, 0) > int(since.timestamp())
 
 
 def _rendered(report: NamespaceReport) -> str:

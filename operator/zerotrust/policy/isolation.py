@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from zerotrust.common import naming
 from zerotrust.common.merge import without_nulls
@@ -19,7 +19,7 @@ from zerotrust.common.plan import Apply, Delete, Plan
 from zerotrust.identity.resource import ServiceIdentitySpec
 from zerotrust.policy import network
 from zerotrust.policy.directory import Directory, Identity, Workload
-from zerotrust.policy.network import Direction, Surroundings
+from zerotrust.policy.network import Direction, PortOf, Surroundings
 from zerotrust.policy.podset import from_kubernetes, to_kubernetes
 from zerotrust.policy.survey import Survey, survey_ref
 from zerotrust.policy.table import Table
@@ -28,12 +28,20 @@ from zerotrust.trustdomain.resource import Dns
 PATIENCE = timedelta(seconds=30)  # how often pods are looked at, for as long as something waits for them to go
 
 
+class Awaited(NamedTuple):
+    """Policies of servers that are accepted and not in force everywhere yet; nobody waits for them longer than `until`."""
+
+    policies: Mapping[Workload, frozenset[str]] = {}
+    until: datetime | None = None
+
+
 @dataclass(frozen=True)
 class NetworkSnapshot:
     """What one identity's network policy depends on; `identity` is None once it is gone.
 
     `remembered` is what the namespace's record says of it, `servers` are those that may mention it as a client, with their
-    tables, and `survey` is None until the namespace's pods were looked at.
+    tables, `awaited` is what must be in force there before its own way out opens, and `survey` is None until the namespace's
+    pods were looked at.
     """
 
     ref: Ref
@@ -45,6 +53,7 @@ class NetworkSnapshot:
     remembered: Mapping[str, Any] | None
     directory: Directory
     servers: tuple[tuple[Identity, Table], ...] = ()
+    awaited: Awaited = field(default_factory=Awaited)
     surroundings: Surroundings = field(default_factory=Surroundings)
     survey: Survey | None = None
 
@@ -80,6 +89,8 @@ def reconcile_network(snapshot: NetworkSnapshot, now: datetime) -> Plan:
         return _removed(snapshot)
     ends = [end for end in (snapshot.table.ends() if snapshot.table else []) if end > now]
     ends += [end for _, table in snapshot.servers for end in table.ends() if end > now]
+    if snapshot.awaited.until is not None:
+        ends.append(snapshot.awaited.until)
     return Plan(
         applies=(Apply(manifest, exact=("spec",), repairs=_was_right(snapshot, manifest)),),
         requeue_at=min(ends, default=None),
@@ -106,13 +117,31 @@ def wanted(snapshot: NetworkSnapshot, now: datetime) -> dict[str, Any] | None:
         rules["Ingress"] = [{}]  # the namespace closes it, and Observe means that nothing of this workload is closed
     if "Egress" in closed:
         allow = identity.spec.egress.allow if _has_egress(identity) else ()
-        rules["Egress"] = network.egress(identity, snapshot.servers, snapshot.surroundings, allow, now)
+        held = _held(snapshot, identity, now)
+        rules["Egress"] = network.egress(identity, snapshot.servers, snapshot.surroundings, allow, now, held)
     elif "Egress" in snapshot.surroundings.isolated:
         rules["Egress"] = [{}]  # spec.egress.mode: Open stands above the namespace's default
     if not rules:
         return None
     labels = {naming.IDENTITY: snapshot.name, naming.ORPHANED: None}
     return network.manifest(snapshot.ref.namespace, snapshot.ref.name, labels, to_kubernetes(identity.pods), rules)
+
+
+def _held(snapshot: NetworkSnapshot, client: Identity, now: datetime) -> frozenset[tuple[Workload, PortOf]]:
+    """What stays closed until the server is ready for it; nothing that is open now is among it."""
+    if snapshot.observed is None or "Egress" not in (snapshot.observed.spec.get("policyTypes") or ()):
+        return frozenset()
+    held = set()
+    for server, table in snapshot.servers:
+        awaited = snapshot.awaited.policies.get(server.workload)
+        if awaited is not None:
+            ready = network.callable_ports(table, client.workload, now, awaited)
+            held |= {
+                (server.workload, port)
+                for port in network.callable_ports(table, client.workload, now) - ready
+                if not network.lets_out(snapshot.observed.spec, client.workload.namespace, server.pod_set, port)
+            }
+    return frozenset(held)
 
 
 def _has_egress(identity: Identity) -> bool:

@@ -7,7 +7,7 @@ Source: Kubernetes docs, "Network Policies"; the pitfalls that are handled are l
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
@@ -15,7 +15,15 @@ from typing import Any, Literal, NamedTuple
 from zerotrust.common import naming
 from zerotrust.identity.resource import EgressRule
 from zerotrust.policy.directory import Directory, Identity, Workload, default_selector
-from zerotrust.policy.podset import NAMESPACE_NAME, PodSet, Requirement, equal, selector_of, to_kubernetes
+from zerotrust.policy.podset import (
+    NAMESPACE_NAME,
+    PodSet,
+    Requirement,
+    equal,
+    from_kubernetes,
+    selector_of,
+    to_kubernetes,
+)
 from zerotrust.policy.table import ANY_WORKLOAD, Client, Row, Table
 from zerotrust.trustdomain.resource import Dns
 
@@ -158,9 +166,10 @@ def egress(
     surroundings: Surroundings,
     allow: Iterable[EgressRule],
     now: datetime,
+    held: Set[tuple[Workload, PortOf]] = frozenset(),
 ) -> list[dict[str, Any]]:
-    """Return the egress rules of an isolated client: rows it is a client of, its own spec.egress.allow, DNS, and the bundle
-    server for the decision point beside it.
+    """Return the egress rules of an isolated client: rows it is a client of, but for what is `held` back, its own
+    spec.egress.allow, DNS, and the bundle server for the decision point beside it.
 
     Servers in other namespaces count only when the client names them in spec.egress.calls: no policy opens another namespace's
     egress by itself.
@@ -169,7 +178,8 @@ def egress(
     for server, table in servers:
         if consents(identity, server.workload):
             for port in callable_ports(table, identity.workload, now):
-                found.setdefault(server.pod_set, set()).add(port)
+                if (server.workload, port) not in held:
+                    found.setdefault(server.pod_set, set()).add(port)
     for rule in allow:
         ports = {PortOf(port.port, port.protocol) for port in rule.ports or ()}
         if rule.cidr is not None:
@@ -206,11 +216,26 @@ def consents(client: Identity, server: Workload) -> bool:
     return server.namespace == client.workload.namespace or server in client.calls
 
 
-def callable_ports(table: Table, client: Workload, now: datetime) -> set[PortOf]:
-    """The ports of a server on which something may be allowed to an identity."""
+def callable_ports(table: Table, client: Workload, now: datetime, without: Set[str] = frozenset()) -> set[PortOf]:
+    """The ports of a server on which something may be allowed to an identity, if these policies allowed nothing."""
     rows = deciding(table.about(client), now)
     denied = {PortOf(row.port, row.protocol) for row in rows if row.effect == "Deny" and row.decides_connections}
-    return {PortOf(row.port, row.protocol) for row in rows if row.effect == "Allow"} - denied
+    return {
+        PortOf(row.port, row.protocol) for row in rows if row.effect == "Allow" and row.policy not in without
+    } - denied
+
+
+def lets_out(spec: Mapping[str, Any], namespace: str, pods: PodSet, port: PortOf) -> bool:
+    """Tell whether an egress rule that we wrote into a network policy of a namespace covers all of these pods."""
+    for rule in spec.get("egress") or ():
+        if {"port": port.port, "protocol": port.protocol} not in (rule.get("ports") or ()):
+            continue
+        for peer in rule.get("to") or ():
+            place = peer.get("namespaceSelector")
+            within = (equal(NAMESPACE_NAME, namespace),) if place is None else from_kubernetes(place)
+            if "ipBlock" not in peer and not pods.minus(PodSet(within, from_kubernetes(peer.get("podSelector")))):
+                return True
+    return False
 
 
 def _rules(found: Openings, side: Literal["from", "to"]) -> list[dict[str, Any]]:

@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from tests.support.builders import NOW, hours, minutes, seconds
 from zerotrust.common import naming
 from zerotrust.common.observed import ConfigMap, config_map
-from zerotrust.opabundle.record import KINDS, Entry
+from zerotrust.opabundle.record import KINDS
 from zerotrust.opabundle.reports import (
     MAX_POINTS,
     NamespaceReport,
     Point,
-    acknowledges,
     is_report,
     manifest,
     merged,
@@ -106,36 +105,6 @@ def test_decision_points_of_all_replicas_count_in_one_order() -> None:
     points = merged([NamespaceReport({}, (a_point("b"), a_point("c"))), NamespaceReport({}, (a_point("a"),))])
     assert [one.uid for one in points] == ["a", "b", "c"]
     assert merged([]) == ()
-
-
-RECORDED = Entry(int(NOW.timestamp()) + 10, REVISION)
-
-
-@pytest.mark.parametrize(
-    ("revisions", "serials", "since", "agrees"),
-    [
-        ({"policy": REVISION}, {}, None, True),
-        ({"policy": "old"}, {"policy": RECORDED.serial}, None, False),
-        ({}, {}, NOW, False),
-        ({"policy": "old"}, {"policy": int(NOW.timestamp()) + 1}, NOW, True),
-        ({"policy": "old"}, {"policy": int(NOW.timestamp())}, NOW, False),
-        ({"policy": "old"}, {"policy": 0}, NOW, False),
-        ({"revocations": REVISION}, {"revocations": RECORDED.serial}, NOW, False),
-    ],
-    ids=[
-        "the recorded one",
-        "older",
-        "silence",
-        "later than the change",
-        "as old as the change",
-        "unknown",
-        "other kind",
-    ],
-)
-def test_who_acknowledges(
-    revisions: dict[str, str], serials: dict[str, int], since: datetime | None, agrees: bool
-) -> None:
-    assert acknowledges(a_point(revisions=revisions, serials=serials), "policy", RECORDED, since) is agrees
 
 
 def test_the_largest_report_fits_into_an_object() -> None:
