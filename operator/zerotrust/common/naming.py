@@ -25,6 +25,7 @@ COMPONENT_BUNDLE_REPORT = "bundle-report"
 COMPONENT_OPA_CONFIG = "opa-config"
 COMPONENT_REVOCATIONS = "revocations"
 COMPONENT_IDENTITY_PROVIDER = "identity-provider"
+COMPONENT_API_KEYS = "api-keys"
 
 IDENTITY = f"{GROUP}/service-identity"
 SERVICE_ACCOUNT = f"{GROUP}/service-account"
@@ -99,6 +100,7 @@ BUNDLE_RECORD_SUFFIX = ".bundles"
 BUNDLE_KEYS = "policy-bundle-keys"
 REVOCATIONS = "zerotrust-revocations"
 REPORT_PREFIX = "zt-reports-"
+POD_UID = f"{GROUP}/pod-uid"
 IDENTITY_PROVIDER_SUFFIX = ".identity-provider"
 BUNDLE_SERVER = "zerotrust-bundle-server"
 
@@ -106,6 +108,23 @@ BUNDLE_SERVER = "zerotrust-bundle-server"
 def bundle_record_name(namespace: str) -> str:
     """Name of the ConfigMap that records the order of a namespace's bundles, in the operator's namespace."""
     return namespace + BUNDLE_RECORD_SUFFIX
+
+
+API_KEYS_SUFFIX = ".api-keys"
+
+
+def api_keys_name(namespace: str, shard: int = 0) -> str:
+    """Name of a ConfigMap that remembers the API keys of a namespace, in the operator's namespace."""
+    return namespace + API_KEYS_SUFFIX + (f"-{shard}" if shard else "")
+
+
+def api_keys_shard(name: str) -> int | None:
+    """The number of the shard that has this name, None for a name that is none's."""
+    _, found, number = name.rpartition(API_KEYS_SUFFIX)
+    if not found or not number:
+        return 0 if found else None
+    digits = number.removeprefix("-")
+    return int(digits) if api_keys_name("", int(digits) if digits.isdecimal() else -1) == found + number else None
 
 
 def accepted_policy_name(uid: str, number: int) -> str:
