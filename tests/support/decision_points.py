@@ -16,6 +16,7 @@ import yaml
 from hack.children import Child
 from tests.support.deployment import GENEROUS_SECONDS, OPERATOR_NAMESPACE, Running
 from tests.support.opa import Opa, free_port
+from tests.support.passage import Passage
 from tests.support.service_names import LOOPBACK, named_services
 from zerotrust.common.naming import API_VERSION, BUNDLE_SERVER
 from zerotrust.opabundle.configuration import CONFIG_MAP, OPA_FILE, SERVICE
@@ -85,9 +86,9 @@ class DecisionPoints:
         finally:
             self.server.stop()
 
-    def send_to(self, replica: Replica) -> None:
-        """Let new connections to the Service go to another replica."""
-        self._ports[HOST] = replica.port
+    def send_to(self, listener: Replica | Passage) -> None:
+        """Let new connections to the Service go to another replica, or to what stands before several."""
+        self._ports[HOST] = listener.port
 
     @contextlib.asynccontextmanager
     async def opa(self, namespace: str, account: str, pod: str) -> AsyncIterator[Opa]:
