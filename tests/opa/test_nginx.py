@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.bundle_files import CLIENT
 from tests.support.certificates import pem
-from tests.support.forward_auth import OTHER, Gate, a_token, gate
+from tests.support.forward_auth import API_KEY, OTHER, Gate, a_token, gate
 from tests.support.nginx import Nginx, nginx, program
 
 OPTIONAL = {"ssl_verify_client      on;": "ssl_verify_client      optional;"}
@@ -60,6 +60,25 @@ async def test_a_users_token_is_judged_too(front: Nginx) -> None:
     assert await front.call(client, "/user/1", headers=(("Authorization", "Bearer x"),)) == (401, "bad_token")
     assert (await front.call(client, "/user/1", headers=(token, token)))[0] == 400  # NGINX's own refusal
     assert len(front.seen) == 1
+
+
+async def test_an_api_key_is_judged_and_reaches_no_application(front: Nginx) -> None:
+    client = front.gate.authority.svid(CLIENT)
+    for shown in (("X-API-Key", API_KEY), ("x-api-key", API_KEY), ("Authorization", f"ApiKey {API_KEY}")):
+        assert await front.call(client, "/key/1", headers=(shown, ("X-Other", "kept"))) == ALLOWED
+    assert len(front.seen) == 3
+    for _, _, headers in front.seen:
+        sent = {name.lower(): value for name, value in headers.items()}
+        assert sent["x-other"] == "kept"
+        assert API_KEY not in "".join(sent.values())
+        assert not {"x-api-key", "authorization"} & set(sent)
+    await front.call(client, "/user/1", headers=(("Authorization", a_token()),))
+    assert front.seen[-1][2]["Authorization"].startswith("Bearer ")
+    key = ("X-API-Key", API_KEY)
+    for headers in ((), (key, key), (("X-API-Key", API_KEY[:-1]),), (("X_API_Key", API_KEY),), (("Cookie", API_KEY),)):
+        assert await front.call(client, "/key/1", headers=headers) == (401, "bad_key")
+    assert await front.call(client, f"/key/1?x-api-key={API_KEY}") == (401, "bad_key")
+    assert len(front.seen) == 4
 
 
 async def test_forged_headers_change_nothing(front: Nginx) -> None:

@@ -5,8 +5,8 @@
 
 import json
 import urllib.parse
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from random import Random
@@ -17,8 +17,10 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from tests.support.certificates import NOW
+from tests.support.differential_keys import Shown, joined, show
 from tests.support.policies import (
     GROUPS,
+    KEYS,
     METHODS,
     PATHS,
     PATTERNS,
@@ -35,7 +37,7 @@ from zerotrust.opabundle.document import Document, Server, policy_document, revo
 from zerotrust.pki.spiffe import SpiffeID
 from zerotrust.policy.directory import Workload
 from zerotrust.policy.evaluate import Decision, Request, Token, Verdict, decide
-from zerotrust.policy.table import Row, Table, UserPrincipal, Window
+from zerotrust.policy.table import KeyPrincipal, Row, Table, UserPrincipal, Window
 
 HOSTILE_PATHS = (
     "", "a", "/a/%2e%2e/b", "/%2E", "/a%2Fb", "/a%2fb", "/a%5cb", "/a\\b", "/a;v=1/b", "/a/%3Bb", "/a%00", "/a%", "/a%4",
@@ -87,12 +89,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Case:
-    """One question in the shape of the contract, when it is asked, and the right answer."""
+    """One question in the shape of the contract, when it is asked, and the right answer; and the records of its API keys."""
 
     seed: int
     given: dict[str, Any]
     now: datetime
     decision: Decision
+    api_keys: Mapping[str, Any] = field(default_factory=dict)
+    revoked: Mapping[str, int] = field(default_factory=dict)
 
     def right(self, answer: dict[str, Any]) -> bool:
         """Tell whether a decision point answers the same, in everything that both know."""
@@ -132,7 +136,10 @@ def _seasoned_row(random: Random, row: Row) -> Row:
             (("groups", tuple(sorted(random.sample(GROUPS, random.randint(1, 2))))),) if random.random() < 0.5 else ()
         )
         row = replace(row, principal=UserPrincipal(random.choice(PROVIDERS), ("orders",), claims))
-    if isinstance(row.principal, UserPrincipal) and random.random() < 0.5:
+    if row.principal is None and random.random() < 0.4:
+        name, scopes = random.choice(((random.choice(KEYS), ()), ("", tuple(sorted(random.sample(SCOPES, 1))))))
+        row = replace(row, principal=KeyPrincipal(name, scopes))
+    if row.principal is not None and random.random() < 0.5:
         row = replace(row, scopes=tuple(sorted(random.sample(SCOPES, random.randint(1, 2)))))
     if row.window is None and random.random() < 0.25:
         row = replace(row, window=_window(random))
@@ -155,38 +162,41 @@ def _travels(row: Row) -> bool:
     return row.client.kind in ("workload", "anyWorkload")
 
 
-def documents(asked: Iterable[Target]) -> Document:
-    """What both bundles hold for all of these tables, as the data of one OPA."""
+def documents(tables: Iterable[Target], asked: Iterable[Case]) -> Document:
+    """What both bundles hold for all of these tables, and for the keys of these questions, as the data of one OPA."""
     merged: dict[str, Any] = {"authorities": {}, "providers": {}, "servers": {}, "api_keys": {}}
-    for target in asked:
+    revoked: dict[str, int] = {}
+    for target in tables:
         providers = {target.trust_domain: {name: _provider_document(name) for name in PROVIDERS}}
         one = policy_document([Server(target.table, target.trust_domain)], target.spiffe_id, providers, {})
         for key, value in one.items():
             merged[key] |= value
-    return {
-        "zerotrust": {"policy": {**merged, "meta": META}, "revocations": {**revocations_document({}), "meta": META}}
-    }
+    for case in asked:
+        merged["api_keys"] |= case.api_keys
+        revoked |= case.revoked
+    revocations = {**revocations_document({}, revoked), "meta": META}
+    return {"zerotrust": {"policy": {**merged, "meta": META}, "revocations": revocations}}
 
 
 def cases(asked: Iterable[Target], of_each: int) -> Iterator[Case]:
     """So many questions to each of these tables."""
     for number, target in enumerate(asked):
         random = Random(number)
-        for _ in range(of_each):
-            yield _case(random, target, number)
+        for index in range(of_each):
+            yield _case(random, target, number, number * of_each + index)
 
 
-def _case(random: Random, target: Target, seed: int) -> Case:
+def _case(random: Random, target: Target, seed: int, number: int) -> Case:
     rows = [row for row in target.table.rows if _travels(row)]
-    users = [row for row in rows if isinstance(row.principal, UserPrincipal)]
-    aim = random.choice(users if users and random.random() < 0.4 else rows)
+    personal = [row for row in rows if row.principal is not None]
+    aim = random.choice(personal if personal and random.random() < 0.5 else rows)
     request = _request(random, target, aim)
     now = _moment(random, (aim,) if random.random() < 0.6 else target.table.rows)
     if random.random() < 0.1:
         request = replace(request, path=random.choice(HOSTILE_PATHS))
     if random.random() < 0.04:
         request = replace(request, method=random.choice(ODD_METHODS))
-    headers = {"user-agent": "test"}
+    headers: dict[str, Any] = {"user-agent": "test"}
     if request.token is not None:
         kind = random.choice(
             ("good", "good", "good", "good", "forged", "expired", "twice", "two headers", "other scheme")
@@ -195,15 +205,25 @@ def _case(random: Random, target: Target, seed: int) -> Case:
         if kind == "two headers":
             headers |= {name: authorization(request.token, "good", now) for name in ("authorization", "Authorization")}
         request = replace(request, token=request.token if kind == "good" else None)
-    if random.random() < 0.3:
+    by_envoy, shown = random.random() < 0.3, Shown(None, {})
+    if random.random() < (0.9 if isinstance(aim.principal, KeyPrincipal) else 0.1):
+        shown = show(random, number, aim, target.table.server, request.client, now, target.spiffe_id)
+        headers = {**headers, **(joined(shown) if by_envoy else shown).headers}
+        if "authorization" in shown.headers:  # instead of a token
+            headers.pop("Authorization", None)
+            request = replace(request, token=None)
+        if len([name for name in headers if name.lower() == "authorization"]) > 1:
+            shown = replace(shown, key=None)
+        request = replace(request, key=shown.key)
+    if by_envoy:
         request = replace(request, mtls=request.client is not None)
         given = envoy_input(target, request, headers)
     else:
         given = pep_input(target, request, headers)
-    return Case(seed, given, now, decide(target.table, request, now))
+    return Case(seed, given, now, decide(target.table, request, now), shown.records, shown.revoked)
 
 
-def pep_input(target: Target, request: Request, headers: dict[str, str]) -> dict[str, Any]:
+def pep_input(target: Target, request: Request, headers: dict[str, Any]) -> dict[str, Any]:
     """The request as an HTTP enforcement point asks about it."""
     source: dict[str, Any] = {"mtls": request.mtls}
     if request.client is not None:
@@ -214,7 +234,7 @@ def pep_input(target: Target, request: Request, headers: dict[str, str]) -> dict
     return {"server": str(target.spiffe_id(target.table.server)), "source": source, "request": asked}
 
 
-def envoy_input(target: Target, request: Request, headers: dict[str, str]) -> dict[str, Any]:
+def envoy_input(target: Target, request: Request, headers: dict[str, Any]) -> dict[str, Any]:
     """The request as Envoy asks about it through opa-envoy-plugin."""
     address = {"socketAddress": {"address": "192.0.2.1", "portValue": request.port, "protocol": request.protocol}}
     http = {"method": request.method, "path": request.path, "host": "shop", "headers": headers}
@@ -244,6 +264,7 @@ def _aimed(random: Random, target: Target, request: Request, row: Row) -> Reques
         row.protocol,
         random.choice(row.methods or METHODS),
         _path(random, random.choice(row.paths)) if row.paths else random.choice(PATHS),
+        mtls=not (row.require_mtls and random.random() < 0.3),
         token=_token(random, row) if isinstance(row.principal, UserPrincipal) else None,
     )
     spoilt = random.choice(("client", "port", "method", "path", "mtls", "token", "", "", "", ""))

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from hack.children import Child
+from tests.support.api_keys import a_key, a_principal, a_record
 from tests.support.bundle_files import CLIENT, INSTANCE, NAMESPACE, POLICY, REVOCATIONS, SERVER, policy, revocations
 from tests.support.bundle_host import BundleHost
 from tests.support.certificates import Issued, a_leaf, a_root, key_pem, pem
@@ -27,6 +28,7 @@ from zerotrust.opabundle.modules import modules
 PROGRAM = Path(sys.executable).with_name("zerotrust")
 PATIENCE = 20.0
 PORT = 8443
+API_KEY = a_key("Partner00001")
 OTHER = "spiffe://example.org/ns/web/sa/other"
 
 
@@ -68,7 +70,7 @@ class Gate:
     key: signing.SigningKey
 
     def publish(self, *, serial: int = 1, valid: int = 600, cutoffs: Mapping[str, int] | None = None) -> None:
-        """Serve bundles in which CLIENT may GET below /api, and below /user with a user's token; and these cut-offs."""
+        """Serve bundles in which CLIENT may GET below /api, below /user with a user's token, and below /key with API_KEY."""
         document = policy(CLIENT, modules=modules(), serial=serial, valid=valid)
         content = document["zerotrust"]["policy"]
         content["authorities"] = {"example.org": [self.authority.bundle.read_text()]}
@@ -76,6 +78,9 @@ class Gate:
         rows = content["servers"][SERVER]["grants"][CLIENT]
         user = {"kind": "user", "provider": "corp", "audiences": ["orders"], "claims": {}}
         rows.append({**rows[0], "rule": "users", "methods": ["GET"], "paths": [["user", "**"]], "principal": user})
+        key = a_principal("partner")
+        rows.append({**rows[0], "rule": "keys", "methods": ["GET"], "paths": [["key", "**"]], "principal": key})
+        content["api_keys"] = {"Partner00001": a_record(API_KEY, not_before=0, not_after=int(time.time()) + 3600)}
         rows[0].update(methods=["GET"], paths=[["api", "**"]])
         content["meta"]["revision"] = content_hash(
             {name: part for name, part in content.items() if name != "meta"}, modules()

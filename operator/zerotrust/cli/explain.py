@@ -32,6 +32,8 @@ REASONS = {
     "denied_by_rule": "a Deny overrides every Allow",
     "bad_token": "the token that a rule asks for is not presented",
     "bad_key": "the API key that a rule asks for is not presented",
+    "expired_key": "the API key that is presented has expired",
+    "revoked_key": "the API key that is presented is revoked or suspended",
     "outside_hours": "a rule allows it at other times",
     "missing_scope": "a scope that a rule asks for is missing",
     "mtls_required": "a rule allows it over mutual TLS only",

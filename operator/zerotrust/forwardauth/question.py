@@ -42,6 +42,10 @@ DIALECTS: Mapping[str, Dialect] = {
 }
 
 
+CREDENTIALS = ("Authorization", "X-API-Key", "X-Forwarded-Access-Token")
+"""What a decision point reads of the caller's own headers: a token or a key, and the access token beside an ID token."""
+
+
 @dataclass(frozen=True, slots=True)
 class Interpreter:
     """Reads what one proxy says; nothing else that the request holds gets into a question."""
@@ -72,11 +76,12 @@ class Interpreter:
         return value
 
     def _credentials(self, headers: Headers) -> dict[str, str]:
-        """The caller's own; a header that came twice is joined and is no token then."""
-        value = ", ".join(headers.getall("Authorization", ()))
-        if len(value) > self.limits.authorization:
-            raise Malformed(f"Authorization is longer than {self.limits.authorization} characters")
-        return {"authorization": value} if value else {}
+        """The caller's own; a header that came twice is joined and is no credential then."""
+        joined = {name: ", ".join(headers.getall(name, ())) for name in CREDENTIALS}
+        for name, value in joined.items():
+            if len(value) > self.limits.authorization:
+                raise Malformed(f"{name} is longer than {self.limits.authorization} characters")
+        return {name.lower(): value for name, value in joined.items() if value}
 
     def _pem(self, value: str) -> str:
         if not self.dialect.bare_certificate:

@@ -17,7 +17,7 @@ from zerotrust.policy.table import KeyPrincipal, Principal, Row, Table, UserPrin
 
 Reason = Literal[
     "allowed", "no_identity", "no_grant", "denied_by_rule", "bad_token", "bad_key",
-    "outside_hours", "missing_scope", "mtls_required", "malformed_request",
+    "expired_key", "revoked_key", "outside_hours", "missing_scope", "mtls_required", "malformed_request",
 ]  # fmt: skip
 
 # Some servers read `delete` as DELETE: a Deny for the one must not be passed with the other. Only what a rule can name is read.
@@ -26,7 +26,9 @@ _METHOD = re.compile(r"[A-Z][A-Z-]*")
 _LATEST = datetime.max.replace(tzinfo=UTC) - timedelta(days=1)
 
 # What is missing last is told: a caller who fixes that one thing gets through.
-_NEAREST: tuple[Reason, ...] = ("outside_hours", "missing_scope", "mtls_required", "bad_key", "bad_token", "no_grant")
+_NEAREST: tuple[Reason, ...] = (
+    "outside_hours", "missing_scope", "mtls_required", "bad_key", "expired_key", "revoked_key", "bad_token", "no_grant",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,31 @@ class Token:
 
 @dataclass(frozen=True)
 class Key:
-    """A verified ApiKey of the server's namespace."""
+    """A key of an ApiKey of the server's namespace, which the caller has shown, with what its record says.
+
+    It holds from `not_before` until before `not_after`, for the servers in `audience`, and from `workload` alone; None is no
+    bound. `withdrawn` is a key that is revoked or suspended.
+    """
 
     name: str
     scopes: frozenset[str]
+    not_before: datetime | None = None
+    not_after: datetime | None = None
+    withdrawn: bool = False
+    audience: frozenset[Workload] | None = None
+    workload: Workload | None = None
+
+    def refusal(self, server: Workload, client: Workload, now: datetime) -> Reason | None:
+        """Why it is not accepted from this client by this server, whatever a row asks for; None when it is."""
+        if self.not_before is not None and now < self.not_before:
+            return "bad_key"
+        if self.not_after is not None and now >= self.not_after:
+            return "expired_key"
+        if self.withdrawn:
+            return "revoked_key"
+        if self.audience is not None and server not in self.audience:
+            return "bad_key"
+        return "bad_key" if self.workload not in (None, client) else None
 
 
 @dataclass(frozen=True)
@@ -120,8 +143,9 @@ def evaluate(table: Table, request: Request, now: datetime) -> Verdict:
         return Verdict(False, "malformed_request")
     if request.client is None:
         return Verdict(False, "no_identity")
+    refusal = request.key.refusal(table.server, request.client, now) if request.key else "bad_key"
     rows = table.about(request.client)
-    outcomes = [(row, _outcome(row, request, parts, now)) for row in rows]
+    outcomes = [(row, _outcome(row, request, parts, now, refusal)) for row in rows]
     return _verdict(outcomes)
 
 
@@ -157,8 +181,8 @@ def _transport(row: Row, request: Request, now: datetime) -> str:
     return "match"
 
 
-def _outcome(row: Row, request: Request, parts: tuple[str, ...], now: datetime) -> str:
-    """The first thing that the row misses, in the order in which a caller can mend them."""
+def _outcome(row: Row, request: Request, parts: tuple[str, ...], now: datetime, refusal: Reason | None) -> str:
+    """The first thing that the row misses, in the order in which a caller can mend them; `refusal` is that of the key."""
     transport = _transport(row, request, now)
     if transport != "match":
         return transport
@@ -166,6 +190,8 @@ def _outcome(row: Row, request: Request, parts: tuple[str, ...], now: datetime) 
         return "other method"
     if row.paths is not None and not any(matches(pattern, parts) for pattern in row.paths):
         return "other path"
+    if isinstance(row.principal, KeyPrincipal) and refusal is not None:
+        return refusal
     if row.principal is not None and not _presented(row.principal, request):
         return "bad_token" if isinstance(row.principal, UserPrincipal) else "bad_key"
     if row.require_mtls and not request.mtls:

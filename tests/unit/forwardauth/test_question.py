@@ -28,6 +28,14 @@ def test_a_question_holds_what_the_proxy_says_and_the_callers_token() -> None:
     }
 
 
+def test_every_credential_of_the_caller_goes_to_opa() -> None:
+    sent = {"authorization": "Bearer a", "x-api-key": "sk_b", "x-forwarded-access-token": "c"}
+    given = CIMultiDict([*GOOD, *((name.title(), value) for name, value in sent.items())])
+    assert NGINX.question(given, ORDERS)["request"]["headers"] == sent
+    given.add("X-Api-Key", "sk_c")
+    assert NGINX.question(given, ORDERS)["request"]["headers"] == {**sent, "x-api-key": "sk_b, sk_c"}
+
+
 def test_without_a_certificate_there_is_no_mutual_tls() -> None:
     for certificate in ([], [("X-Client-Cert", "")]):
         assert NGINX.question(CIMultiDict([*GOOD[:2], *certificate]), ORDERS)["source"] == {"mtls": False}
@@ -69,7 +77,14 @@ def test_what_is_missing_is_malformed(name: str, empty: bool) -> None:
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("X-Original-Method", 65), ("X-Original-URI", 16_385), ("X-Client-Cert", 65_537), ("Authorization", 16_385)],
+    [
+        ("X-Original-Method", 65),
+        ("X-Original-URI", 16_385),
+        ("X-Client-Cert", 65_537),
+        ("Authorization", 16_385),
+        ("X-API-Key", 16_385),
+        ("X-Forwarded-Access-Token", 16_385),
+    ],
 )
 def test_what_is_too_large_is_malformed_and_not_quoted(name: str, size: int) -> None:
     given = CIMultiDict(GOOD)

@@ -56,6 +56,7 @@ def decide(request: Request, *rules: Body, at: datetime = NOW, **spec: Any) -> V
 HOURS = {"time": {"days": ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"], "from": "00:00", "to": "00:01"}}
 NOT_NOW = {"time": {**HOURS["time"], "timeZone": "UTC"}}
 WITH_USER = [{**FROM_FRONT, "user": SRE}]
+PARTNER = Key("partner", frozenset())
 WITH_KEY = [{**FROM_FRONT, "apiKey": {"name": "partner"}}]
 
 REASONS: list[tuple[Reason, Request, list[Body]]] = [
@@ -73,6 +74,8 @@ REASONS: list[tuple[Reason, Request, list[Body]]] = [
     ("denied_by_rule", GET, [a_rule("deny", effect="Deny")]),
     ("bad_token", GET, [a_rule(peers=WITH_USER)]),
     ("bad_key", GET, [a_rule(peers=WITH_KEY)]),
+    ("expired_key", replace(GET, key=replace(PARTNER, not_after=NOW)), [a_rule(peers=WITH_KEY)]),
+    ("revoked_key", replace(GET, key=replace(PARTNER, withdrawn=True)), [a_rule(peers=WITH_KEY)]),
     ("outside_hours", GET, [a_rule(when=NOT_NOW)]),
     ("missing_scope", replace(GET, token=TOKEN), [a_rule(peers=WITH_USER, when={"scopes": ["write"]})]),
     ("mtls_required", replace(GET, mtls=False), [a_rule(when={"requireMTLS": True})]),

@@ -17,8 +17,8 @@ outcome(row) := "other port" if {
 	not _method(row)
 } else := "other path" if {
 	not _path(row)
-} else := _missing[row.principal.kind] if {
-	not _presented(row)
+} else := credentials.lacking(row.principal, row.effect) if {
+	row.principal
 } else := "mtls_required" if {
 	row.require_mtls
 	not request.asked.mtls
@@ -28,8 +28,6 @@ outcome(row) := "other port" if {
 } else := "outside_hours" if {
 	_closed(row)
 } else := "match"
-
-_missing := {"user": "bad_token", "key": "bad_key"}
 
 _port(row) if {
 	row.port == request.asked.port
@@ -48,27 +46,10 @@ _path(row) if not row.paths
 
 _path(row) if paths.matches(row.paths, request.segments)
 
-_presented(row) if not row.principal
-
-_presented(row) if {
-	row.principal.kind == "user"
-	credentials.is_user(row.principal)
-}
-
-_presented(row) if {
-	row.principal.kind == "key"
-	credentials.is_key(row.principal)
-}
-
-# Only the credential that the row asks for counts: a key's scopes do not help a token.
 _scopes(row) if {
-	row.principal.kind == "user"
-	count({scope | some scope in row.scopes} - credentials.token_scopes) == 0
-}
-
-_scopes(row) if {
-	row.principal.kind == "key"
-	count({scope | some scope in row.scopes} - credentials.key_scopes) == 0
+	every scope in row.scopes {
+		scope in credentials.scopes(row.principal)
+	}
 }
 
 _closed(row) if {

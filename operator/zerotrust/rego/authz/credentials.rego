@@ -3,11 +3,34 @@
 #   What is presented beside the connection's identity. Nothing here is evaluated unless a row asks for it.
 package zerotrust.authz.credentials
 
+import data.zerotrust.authz.headers
+import data.zerotrust.authz.keys
 import data.zerotrust.authz.request
 import data.zerotrust.authz.tokens
 
+# What a row that asks for a credential does not get; undefined where it is presented. A kind that is not known here is missed
+# by an Allow and met by a Deny.
+lacking(principal, effect) := "bad_token" if {
+	principal.kind == "user"
+	not _is_user(principal)
+} else := keys.refusal if {
+	principal.kind == "key"
+	keys.refusal
+} else := "bad_key" if {
+	principal.kind == "key"
+	not keys.is_asked(principal)
+} else := "bad_token" if {
+	not principal.kind in {"user", "key"}
+	effect == "Allow"
+}
+
+# The scopes of the credential that a row asks for, and of no other.
+scopes(principal) := _token.scopes if principal.kind == "user"
+
+scopes(principal) := keys.scopes if principal.kind == "key"
+
 # Whether the token is of this provider, for one of these audiences, and each claim has one of its values.
-is_user(principal) if {
+_is_user(principal) if {
 	_token.provider == principal.provider
 	count({one | some one in _token.audiences} & {one | some one in principal.audiences}) > 0
 	missing := [name | some name, values in principal.claims; not _claims(name, values)]
@@ -18,17 +41,6 @@ _claims(name, values) if {
 	some value in _token.claims[name]
 	value in values
 }
-
-default token_scopes := set()
-
-token_scopes := {scope | some scope in _token.scopes}
-
-# Issue 6 replaces these two: until then no API key is known, so a row that asks for one never matches.
-is_key(principal) if principal.name in _keys
-
-key_scopes := set()
-
-_keys := set()
 
 # Which key the token lacks here, if that is what is wrong with it. Anybody can write a key ID: a short one is told, no other.
 unknown_key := key if {
@@ -43,4 +55,4 @@ _bearer := regex.find_all_string_submatch_n(`\A(?i:bearer) +([A-Za-z0-9._~+/=-]+
 	count(_authorizations) == 1
 }
 
-_authorizations := [value | some name, value in request.asked.headers; lower(name) == "authorization"]
+_authorizations := headers.values("authorization")

@@ -35,6 +35,8 @@ decision := object.union_n([
 	{"observed": observed | observed := verdict.observed},
 	{"candidate": candidate | candidate := verdict.candidate},
 	{"unknown_key": key | key := verdict.unknown_key},
+	{"key_id": id | id := verdict.key_id},
+	{"unknown_key_id": id | id := verdict.unknown_key_id},
 ])
 
 # METADATA

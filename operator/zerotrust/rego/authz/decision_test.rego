@@ -168,10 +168,6 @@ test_mtls if {
 	_reason(_about({"require_mtls": true}), _with({"source": {"mtls": false}})) == "mtls_required"
 }
 
-test_keys_are_not_known_yet if {
-	_reason(_about({"principal": {"kind": "key", "name": "", "scopes": ["a"]}, "scopes": ["a"]}), _request) == "bad_key"
-}
-
 _user := {"kind": "user", "provider": "corp", "audiences": ["orders"], "claims": {"groups": ["sre"]}}
 
 _bearing(token) := _with({"request": {"headers": {"Authorization": sprintf("Bearer %s", [token])}}})

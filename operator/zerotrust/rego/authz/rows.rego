@@ -18,6 +18,12 @@ candidate := _verdict(_judged) if {
 	row.observe
 }
 
+# Whether one of them asks for an API key.
+asks_for_key if {
+	some row in _about
+	row.principal.kind == "key"
+}
+
 _about := array.concat(_of(identity.client), _of_any_workload)
 
 _of(client) := object.get(request.server, ["grants", client], [])
@@ -48,7 +54,7 @@ _matching(effect, judged) := [one.row |
 _nearest(judged) := nearest[0] if {
 	missing := {one.outcome | some one in judged; one.row.effect == "Allow"}
 	nearest := [reason |
-		some reason in ["outside_hours", "missing_scope", "mtls_required", "bad_key", "bad_token"]
+		some reason in ["outside_hours", "missing_scope", "mtls_required", "bad_key", "expired_key", "revoked_key", "bad_token"]
 		reason in missing
 	]
 	count(nearest) > 0

@@ -5,6 +5,7 @@ package zerotrust.authz.verdict
 import data.zerotrust.authz.credentials
 import data.zerotrust.authz.freshness
 import data.zerotrust.authz.identity
+import data.zerotrust.authz.keys
 import data.zerotrust.authz.request
 import data.zerotrust.authz.revocation
 import data.zerotrust.authz.rows
@@ -30,6 +31,18 @@ candidate := rows.candidate if {
 
 # The key ID that a token names and the bundle lacks: the identity provider may have a new one.
 unknown_key := credentials.unknown_key if "bad_token" in _told
+
+# The API key that was presented where a row asks for one: decision logs tell when a key was used last, also in vain.
+key_id := keys.known_id if _read_for_key
+
+# An API key's ID without what proves it: anybody can write one.
+unknown_key_id := keys.unknown_id if _read_for_key
+
+_read_for_key if {
+	_usable
+	not _earlier
+	rows.asks_for_key
+}
 
 _told contains given.reason
 
