@@ -12,16 +12,19 @@ from zerotrust.bundleserver.intake import Delivery, Report
 from zerotrust.bundleserver.publisher import Publisher
 from zerotrust.bundleserver.shelf import Kind
 from zerotrust.common.naming import Ref
+from zerotrust.common.observed import config_map
 from zerotrust.engine.clock import Clock
-from zerotrust.kube.client import Body, Client
+from zerotrust.kube.client import Client
 from zerotrust.kube.errors import AlreadyExists, KubeError, NotFound
 from zerotrust.opabundle import reports
 from zerotrust.opabundle.reports import (
+    HEARTBEAT,
     MAX_CLIENT,
     MAX_DENIED,
     MAX_KID,
     MAX_POINTS,
     MAX_UNKNOWN,
+    SKEW,
     Denied,
     NamespaceReport,
     Point,
@@ -31,22 +34,24 @@ from zerotrust.opabundle.reports import (
 logger = logging.getLogger(__name__)
 
 PERIOD = 1.0
-HEARTBEAT = timedelta(minutes=1)
-SKEW = timedelta(seconds=30)
 TOLD_EVERY, TOLD_FOR = timedelta(minutes=1), timedelta(minutes=5)
 # Somebody who is denied all day is news a few times an hour, and no longer news an hour after the last time.
 DENIED_EVERY, DENIED_FOR = timedelta(minutes=10), timedelta(hours=1)
 
 
 class Reporting:
-    """Takes reports and deliveries, and writes what follows from them; `owner` is the replica's own pod, if it has one."""
+    """Takes reports and deliveries, and writes what follows from them; `pod_uid` is the replica's own pod, if it has one.
 
-    def __init__(self, client: Client, clock: Clock, ref: Ref, publisher: Publisher, owner: Body | None = None) -> None:
+    The object outlives the replica: the controller removes it when nobody believes what the replica has sent any more.
+    """
+
+    def __init__(self, client: Client, clock: Clock, ref: Ref, publisher: Publisher, pod_uid: str = "") -> None:
         self._client, self._clock, self._ref = client, clock, ref
-        self._publisher, self._owner = publisher, owner
-        self._points: OrderedDict[str, tuple[str, Point]] = OrderedDict()
+        self._publisher, self._pod_uid = publisher, pod_uid
+        self._points: dict[str, tuple[str, Point]] = {}
         self._unknown: dict[str, dict[str, UnknownKid]] = {}
         self._denied: dict[str, OrderedDict[tuple[str, str, str], Denied]] = {}
+        self._unheard: dict[str, datetime] = {}
         self._written: dict[str, NamespaceReport] | None = None
         self._at: datetime | None = None
 
@@ -110,21 +115,28 @@ class Reporting:
                 known[one.provider] = UnknownKid(one.provider, one.kid, summary.received_at)
 
     def _note(self, namespace: str, point: Point) -> None:
+        if point.uid not in self._points and len(self._points) >= MAX_POINTS:
+            if namespace not in self._unheard:
+                logger.warning("more than %d decision points report to this replica: run more replicas", MAX_POINTS)
+            self._unheard[namespace] = max(point.until, self._unheard.get(namespace, point.until))
+            return
         self._points[point.uid] = (namespace, point)
-        self._points.move_to_end(point.uid)
-        if len(self._points) > MAX_POINTS:
-            self._points.popitem(last=False)
-            logger.warning("more than %d decision points report to this replica: run more replicas", MAX_POINTS)
 
     def _current(self, now: datetime) -> dict[str, NamespaceReport]:
         for uid in [uid for uid, (_, one) in self._points.items() if one.until + SKEW < now]:
             del self._points[uid]
+        for place in [place for place, until in self._unheard.items() if until + SKEW < now]:
+            del self._unheard[place]
         found: dict[str, NamespaceReport] = {}
         for namespace in self._publisher.namespaces():
             served = {kind.value: one.serial for kind, one in self._publisher.served(namespace).items()}
             points = sorted(one for place, one in self._points.values() if place == namespace)
             found[namespace] = NamespaceReport(
-                served, tuple(points), self._lacking(namespace, now), self._denials(namespace, now)
+                served,
+                tuple(points),
+                self._lacking(namespace, now),
+                self._denials(namespace, now),
+                self._unheard.get(namespace),
             )
         return found
 
@@ -140,10 +152,27 @@ class Reporting:
             del known[provider]
         return tuple(sorted(known.values()))
 
+    async def resume(self) -> None:
+        """Take up what this pod has written before its process started anew: silence since then is no agreement."""
+        try:
+            observed = config_map(await self._client.get(self._ref))
+        except NotFound:
+            return
+        for namespace in observed.data:
+            before = reports.read(observed, namespace)
+            for point in before.points:
+                self._points.setdefault(point.uid, (namespace, point))
+            if before.unheard_until is not None:
+                self._unheard.setdefault(namespace, before.unheard_until)
+
     async def run(self) -> None:
         """Write until cancelled."""
+        resumed = False
         while True:
             try:
+                if not resumed:
+                    await self.resume()
+                    resumed = True
                 await self.write()
             except KubeError as error:
                 logger.warning("report not written, trying again: %s", error)
@@ -158,9 +187,7 @@ class Reporting:
             somebody = any(one.points for one in current.values())
             if not somebody or now - self._at < HEARTBEAT:
                 return
-        body = reports.manifest(self._ref.name, self._ref.namespace, current)
-        if self._owner is not None:
-            body["metadata"]["ownerReferences"] = [self._owner]
+        body = reports.manifest(self._ref.name, self._ref.namespace, current, self._pod_uid)
         gone = {place: None for place in self._written or () if place not in current}
         try:
             if self._written is None:
@@ -168,9 +195,7 @@ class Reporting:
             else:
                 await self._client.patch(self._ref, {"data": {**body["data"], **gone}})
         except AlreadyExists:
-            await self._client.patch(
-                self._ref, {"metadata": {"labels": body["metadata"]["labels"]}, "data": body["data"]}
-            )
+            await self._client.patch(self._ref, {key: body[key] for key in ("metadata", "data")})
         except NotFound:
             await self._client.create(body)
         self._written, self._at = current, now

@@ -22,6 +22,7 @@ from zerotrust.common.naming import Ref
 from zerotrust.engine.bundles import (
     BundleRecordController,
     OpaConfigController,
+    ReportController,
     RevocationController,
     SigningKeyController,
 )
@@ -127,6 +128,7 @@ class Controller:
                 SigningKeyController(self.cache, contents, options.namespace, enforcement.keys_in_use),
                 OpaConfigController(self.cache, contents, options.namespace, Service(options.bundle_server_url)),
                 RevocationController(self.cache, contents),
+                ReportController(enforcement),
                 ProviderMemoryController(self.cache, providers),
             ),
             PlanExecutor(self._client, self.cache, observe, self._recorder, self.metrics),

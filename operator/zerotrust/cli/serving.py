@@ -83,7 +83,7 @@ class BundleServing:
         self.keys = SigningKeys(self._client, options.namespace)
         self.publisher = Publisher(self.contents, self.shelf, self._keys, self._confirmed, options.namespace)
         report = Ref("ConfigMap", options.namespace, naming.REPORT_PREFIX + options.pod)
-        self._reporting = Reporting(self._client, clock, report, self.publisher, self._owner())
+        self._reporting = Reporting(self._client, clock, report, self.publisher, options.pod_uid)
         tls, resolver, limits = TlsIdentity(options.tls), Resolver(self.cache, self.contents), options.limits
         parts = Parts(
             shelf=self.shelf,
@@ -101,12 +101,6 @@ class BundleServing:
         self.server = BundleServer(parts, tls, options.host, options.port)
         self.telemetry = TelemetryServer(self.metrics, self._not_ready, options.metrics_host, options.metrics_port)
         self.synced = asyncio.Event()
-
-    def _owner(self) -> dict[str, str] | None:
-        options = self._options
-        if not options.pod_uid:
-            return None
-        return {"apiVersion": "v1", "kind": "Pod", "name": options.pod, "uid": options.pod_uid}
 
     def _keys(self) -> Mapping[str, SigningKey]:
         return self.keys.current

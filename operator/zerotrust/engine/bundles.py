@@ -11,10 +11,12 @@ from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import Clock
 from zerotrust.engine.contents import REVOKING, BundleContents
 from zerotrust.engine.controller import Statusless, Touched
-from zerotrust.opabundle import configuration, keys, record, revocations, signing
+from zerotrust.engine.enforcement import Enforcement
+from zerotrust.opabundle import configuration, keys, record, reports, revocations, signing
 from zerotrust.opabundle.configuration import Service, Verification
 from zerotrust.opabundle.keys import KeysSnapshot
 from zerotrust.opabundle.record import KINDS, RecordSnapshot
+from zerotrust.opabundle.reports import ReportSnapshot
 from zerotrust.opabundle.revocations import RevocationsSnapshot
 
 AT_ONCE = timedelta(milliseconds=20)
@@ -152,6 +154,29 @@ class RevocationController(Statusless):
     def reconcile(self, snapshot: RevocationsSnapshot, now: datetime) -> Plan:
         """Decide; pure."""
         return revocations.reconcile_revocations(snapshot, now)
+
+
+class ReportController(Statusless):
+    """Removes what replicas that are gone have reported, once it has no meaning any more."""
+
+    name = "BundleReport"
+
+    def __init__(self, enforcement: Enforcement) -> None:
+        self._enforcement = enforcement
+
+    def touched_by(self, change: Change) -> Iterable[Touched]:
+        """Reports that are new; then they are looked at by the clock."""
+        new = change.old is None and change.ref.kind == "ConfigMap"
+        if new and change.ref.name.startswith(naming.REPORT_PREFIX):
+            yield Touched(change.ref, reports.LOOK_AGAIN)
+
+    def snapshot(self, ref: Ref) -> ReportSnapshot | None:
+        """Collect what a decision needs."""
+        return self._enforcement.report(ref)
+
+    def reconcile(self, snapshot: ReportSnapshot, now: datetime) -> Plan:
+        """Decide; pure."""
+        return reports.reconcile_report(snapshot, now)
 
 
 def _is_record(change: Change) -> bool:

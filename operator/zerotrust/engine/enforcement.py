@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from zerotrust.common import naming
+from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ConfigMap
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import Clock
@@ -12,12 +13,12 @@ from zerotrust.engine.contents import BundleContents
 from zerotrust.engine.policybook import AcceptedVersion
 from zerotrust.opabundle import reports
 from zerotrust.opabundle.record import Entry
-from zerotrust.opabundle.reports import NamespaceReport, Point
+from zerotrust.opabundle.reports import SKEW, NamespaceReport, Point, ReportSnapshot
 from zerotrust.policy.delivery import DecisionPoint, Delivery, Denial
 from zerotrust.policy.survey import Survey, survey_ref
 
 REPORTS = "bundle-reports"
-SKEW = timedelta(seconds=30)
+UNHEARD = "pods beyond the number that one bundle server can report"
 # The edit of one policy moves every decision point of its namespace to a new revision. For so long that is no news about others.
 MOVING = timedelta(seconds=10)
 
@@ -73,21 +74,29 @@ class Enforcement:
         """How far an accepted version is."""
         found, first = self._heard(namespace).reports, self.first_serial(namespace, version)
         entry = self._contents.record(namespace).get("policy")
+        replicas = sum(bool(one.served) for one in found)
         if first is None or entry is None:
-            return Delivery(len(found))
+            return Delivery(replicas)
         least = first if self._is_moving(entry) else entry.serial
-        return Delivery(len(found), sum(one.served.get("policy", 0) >= least for one in found))
+        return Delivery(replicas, sum(one.served.get("policy", 0) >= least for one in found))
 
     def _is_moving(self, entry: Entry) -> bool:
         return self._clock.now().timestamp() - entry.serial < MOVING.total_seconds()
 
     def points(self, namespace: str, account: str, version: AcceptedVersion) -> tuple[DecisionPoint, ...]:
         """The decision points in pods of a ServiceAccount, and which of them run an accepted version."""
-        return tuple(
+        found = [
             DecisionPoint(point.pod, self._runs(namespace, point, version))
             for point in self._living(namespace)
             if point.account == account
-        )
+        ]
+        return (*found, *self._unheard(namespace))
+
+    def _unheard(self, namespace: str) -> Iterator[DecisionPoint]:
+        """In place of decision points that a bundle server had no room for: they are not known to have agreed."""
+        now = self._clock.now()
+        if any(one.unheard_until and now <= one.unheard_until + SKEW for one in self._heard(namespace).reports):
+            yield DecisionPoint(UNHEARD, acknowledged=False)
 
     def _runs(self, namespace: str, point: Point, version: AcceptedVersion) -> bool:
         first, entry = self.first_serial(namespace, version), self._contents.record(namespace).get("policy")
@@ -119,6 +128,18 @@ class Enforcement:
             if one.account == account:
                 found[one.client, one.reason] = Denial(one.at, target, one.client, one.reason)
         return tuple(found.values())
+
+    def report(self, ref: Ref) -> ReportSnapshot | None:
+        """What decides about a report, None when that object is none."""
+        found: list[ConfigMap] = self._cache.find(REPORTS, "")
+        others = [one for one in found if one.meta.ref != ref]
+        observed = next((one for one in found if one.meta.ref == ref), None)
+        if observed is None:
+            return None
+        heard = {
+            namespace: reports.merged(reports.read(one, namespace) for one in others) for namespace in observed.data
+        }
+        return ReportSnapshot(observed, self._survey(ref.namespace), heard)
 
     def keys_in_use(self) -> Set[str] | None:
         """The signing keys that decision points still use; None while no replica reports."""

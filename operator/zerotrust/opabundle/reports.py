@@ -2,16 +2,21 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from zerotrust.common import naming
 from zerotrust.common.observed import ConfigMap
+from zerotrust.common.plan import Apply, Delete, Plan
 from zerotrust.opabundle.record import KINDS
+from zerotrust.policy.survey import Survey, survey_ref
 
 MAX_UNKNOWN, MAX_KID = 16, 64
 MAX_DENIED, MAX_CLIENT = 16, 256
+HEARTBEAT = timedelta(minutes=1)  # so often a replica writes while anybody reports to it
+SKEW = timedelta(seconds=30)
+LOOK_AGAIN = timedelta(seconds=30)
 MAX_POINTS = 2_000  # of one replica: 400 bytes each stay below the megabyte that an object may have
 
 
@@ -50,17 +55,18 @@ class Denied(NamedTuple):
 @dataclass(frozen=True)
 class NamespaceReport:
     """One replica's view of one namespace: the serials that it serves, its decision points, key IDs that they lack, and whom
-    they denied lately.
+    they denied lately. `unheard_until` is when the content ends of decision points that it had no room for.
     """
 
     served: Mapping[str, int] = field(default_factory=dict)
     points: tuple[Point, ...] = ()
     unknown: tuple[UnknownKid, ...] = ()
     denied: tuple[Denied, ...] = ()
+    unheard_until: datetime | None = None
 
 
-def manifest(name: str, namespace: str, reports: Mapping[str, NamespaceReport]) -> dict[str, Any]:
-    """The object of one replica."""
+def manifest(name: str, namespace: str, reports: Mapping[str, NamespaceReport], pod_uid: str = "") -> dict[str, Any]:
+    """The object of one replica; `pod_uid` is its own pod's."""
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
@@ -68,6 +74,7 @@ def manifest(name: str, namespace: str, reports: Mapping[str, NamespaceReport]) 
             "name": name,
             "namespace": namespace,
             "labels": {naming.MANAGED_BY: naming.OPERATOR, naming.COMPONENT: naming.COMPONENT_BUNDLE_REPORT},
+            "annotations": {naming.POD_UID: pod_uid},
         },
         "data": {place: _rendered(report) for place, report in sorted(reports.items())},
     }
@@ -89,9 +96,10 @@ def read(observed: ConfigMap, namespace: str) -> NamespaceReport:
         }
         unknown = tuple(_unknown(one) for one in content.get("unknown", ())[:MAX_UNKNOWN])
         denied = tuple(_denied(one) for one in content.get("denied", ())[:MAX_DENIED])
+        unheard = datetime.fromtimestamp(content["unheardUntil"], UTC) if "unheardUntil" in content else None
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return NamespaceReport()
-    return NamespaceReport(served, points, unknown, denied)
+    return NamespaceReport(served, points, unknown, denied, unheard)
 
 
 def merged(reports: Iterable[NamespaceReport]) -> tuple[Point, ...]:
@@ -105,6 +113,50 @@ def merged(reports: Iterable[NamespaceReport]) -> tuple[Point, ...]:
                 point = later._replace(until=max(known.until, point.until))
             newest[point.uid] = point
     return tuple(newest[uid] for uid in sorted(newest))
+
+
+@dataclass(frozen=True)
+class ReportSnapshot:
+    """A replica's report, the pods of the operator's namespace, and what the other replicas have heard of each namespace."""
+
+    observed: ConfigMap
+    survey: Survey | None
+    others: Mapping[str, tuple[Point, ...]]
+
+
+def reconcile_report(snapshot: ReportSnapshot, now: datetime) -> Plan:
+    """Return what to do for the report of a replica that is gone: what it has sent may be believed until that ends.
+
+    Its decision points are kept until another replica hears of them or their content has ended; then the report goes.
+    """
+    observed, survey = snapshot.observed, snapshot.survey
+    found = {namespace: read(observed, namespace) for namespace in observed.data}
+    heard = max((one.at for report in found.values() for one in report.points), default=None)
+    if heard is not None and now < heard + 2 * HEARTBEAT:
+        return Plan(requeue_at=heard + 2 * HEARTBEAT)
+    pod, created = observed.meta.annotations.get(naming.POD_UID), observed.meta.created
+    if not pod:
+        return Plan()  # a replica outside the cluster: nobody can tell whether it is gone
+    look = Plan(refresh=(survey_ref(observed.meta.namespace),), requeue_at=now + LOOK_AGAIN)
+    since = max((one for one in (heard, created) if one is not None), default=now)
+    if survey is None or survey.at is None or survey.at < since or pod in survey.uids:
+        return look
+    left = {namespace: _left(report, snapshot.others.get(namespace, ()), now) for namespace, report in found.items()}
+    kept = {namespace: report for namespace, report in left.items() if report.points or report.unheard_until}
+    if not kept:
+        return Plan(deletes=(Delete(observed.meta.ref, observed.meta.uid),))
+    wanted = manifest(observed.meta.name, observed.meta.namespace, kept, pod)
+    return replace(look, applies=(Apply(wanted, exact=("data",)),))
+
+
+def _left(report: NamespaceReport, others: Iterable[Point], now: datetime) -> NamespaceReport:
+    newer = {one.uid: one.at for one in others}
+    unheard = report.unheard_until if report.unheard_until and now <= report.unheard_until + SKEW else None
+    points = [one for one in report.points if one.until + SKEW >= now and newer.get(one.uid, _NEVER) < one.at]
+    return NamespaceReport(points=tuple(points), unheard_until=unheard)
+
+
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 def _rendered(report: NamespaceReport) -> str:
@@ -126,6 +178,8 @@ def _rendered(report: NamespaceReport) -> str:
         content["unknown"] = [{**one._asdict(), "at": int(one.at.timestamp())} for one in report.unknown]
     if report.denied:
         content["denied"] = [{**one._asdict(), "at": int(one.at.timestamp())} for one in report.denied]
+    if report.unheard_until:
+        content["unheardUntil"] = int(report.unheard_until.timestamp())
     return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 

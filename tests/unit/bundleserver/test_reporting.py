@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.fakeapi import FakeApi
 from tests.support.replicas import KEY, OPERATOR, Cluster
+from zerotrust.bundleserver import reporting
 from zerotrust.bundleserver.caller import POD_NAME, POD_UID, Caller, Subject
 from zerotrust.bundleserver.decisions import Denial as Logged
 from zerotrust.bundleserver.decisions import LogSummary
@@ -15,7 +16,7 @@ from zerotrust.bundleserver.intake import BundleState, Delivery, Report
 from zerotrust.bundleserver.reporting import Reporting
 from zerotrust.bundleserver.shelf import Kind, Place
 from zerotrust.common.naming import Ref
-from zerotrust.engine.enforcement import MOVING, Enforcement
+from zerotrust.engine.enforcement import MOVING, UNHEARD, Enforcement
 from zerotrust.engine.policybook import AcceptedVersion
 from zerotrust.kube.client import Client, load_configuration
 from zerotrust.policy.delivery import DecisionPoint, Denial
@@ -255,3 +256,33 @@ async def test_a_flood_of_callers_is_bounded(rig: Rig) -> None:
         logged(rig, f"spiffe://example.org/ns/web/sa/w{number}", "no_grant")
     await rig.tell()
     assert len(rig.enforcement.denials("shop", "orders", "orders")) == 16
+
+
+async def test_a_replica_that_starts_anew_in_its_pod_forgets_nobody(rig: Rig) -> None:
+    rig.delivered()
+    await rig.tell()
+    await rig.accept("batch")
+    rig.reporting = Reporting(rig.reporting._client, rig.cluster.clock, REPORT, rig.replica.publisher)
+    await rig.reporting.resume()
+    await rig.tell()
+    assert rig.progress().published
+    assert rig.points() == (DecisionPoint("orders-0", acknowledged=False),)
+    rig.report(rig.revision())
+    await rig.tell()
+    assert rig.points() == (DecisionPoint("orders-0", acknowledged=True),)
+
+
+async def test_decision_points_beyond_what_a_report_holds_have_not_agreed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "MAX_POINTS", 2)
+    for number in range(3):
+        rig.report(rig.revision(), pod=f"orders-{number}")
+    await rig.tell()
+    assert [one.acknowledged for one in rig.points()] == [True, True, False]
+    assert rig.points()[-1].pod == UNHEARD
+    bundle = rig.replica.policy()
+    assert bundle is not None
+    rig.cluster.clock.set(bundle.not_after + timedelta(seconds=31))
+    await rig.tell()
+    assert rig.points() == ()
