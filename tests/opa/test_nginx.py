@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.bad_tokens import ACCESS, SPEAKING
 from tests.support.bundle_files import CLIENT
 from tests.support.certificates import pem
 from tests.support.forward_auth import API_KEY, OTHER, Gate, a_token, gate
@@ -59,6 +60,16 @@ async def test_a_users_token_is_judged_too(front: Nginx) -> None:
     assert await front.call(client, "/user/1") == (401, "bad_token")
     assert await front.call(client, "/user/1", headers=(("Authorization", "Bearer x"),)) == (401, "bad_token")
     assert (await front.call(client, "/user/1", headers=(token, token)))[0] == 400  # NGINX's own refusal
+    assert len(front.seen) == 1
+
+
+async def test_an_id_token_must_speak_for_the_access_token_beside_it(front: Nginx) -> None:
+    client = front.gate.authority.svid(CLIENT)
+    speaking, silent = ("Authorization", a_token(**SPEAKING)), ("Authorization", a_token())
+    access, other = ("X-Forwarded-Access-Token", ACCESS), ("X-Forwarded-Access-Token", "another")
+    assert await front.call(client, "/user/1", headers=(speaking, access)) == ALLOWED
+    for headers in ((silent, access), (speaking, other), (speaking, access, access), (speaking, access, other)):
+        assert await front.call(client, "/user/1", headers=headers) == (401, "bad_token")
     assert len(front.seen) == 1
 
 

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.bad_tokens import GOOD, bad, good
+from tests.support.bad_tokens import GOOD, bad, good, good_beside
 from tests.support.proving import only_in_prove
-from tests.support.tokens import RULES, Answer, Case, jwk, provider, python_answer, rego_answers, token
+from tests.support.tokens import Answer, Case, jwk, provider, python_answer, rego_answers, token
+from zerotrust.opabundle.modules import modules
 
-CASES = [*good(), *bad()]
+CASES = [*good(), *good_beside(), *bad()]
 TEXTS = [case for case in CASES if isinstance(case.raw, str)]
 
 
@@ -44,8 +45,12 @@ def test_what_is_no_text_is_no_token(raw: object, tmp_path: Path) -> None:
 
 def test_no_shipped_rule_decodes_what_nobody_has_verified() -> None:
     """`io.jwt.decode` ends OPA for a header such as {"cty": 5}, which needs no signature."""
-    modules = [path.read_text() for path in RULES.parents[1].rglob("*.rego")]
-    calls = [line for text in modules for line in text.splitlines() if "io.jwt." in line and not line.startswith("#")]
+    calls = [
+        line
+        for text in modules().values()
+        for line in text.splitlines()
+        if "io.jwt." in line and not line.startswith("#")
+    ]
     assert calls == ["\t[true, _, _] = io.jwt.decode_verify(raw, {"]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.bad_tokens import ACCESS, at_hash
 from tests.support.examples import examples
 from tests.support.tokens import SECONDS, Case, claims, jwk, provider, python_answer, rego_answers, token
 
@@ -100,6 +101,7 @@ PIECES = st.sampled_from(
 )  # fmt: skip
 TOKENS = st.one_of(
     st.builds(signed, CHANGES, st.just({})),
+    st.builds(signed, CHANGES.map(lambda changes: {"at_hash": at_hash(ACCESS), **changes}), st.just({})),
     st.builds(signed, CHANGES, HEADERS),
     st.builds(respelled, st.integers(0, 1000), PIECES),
     st.builds(
@@ -115,7 +117,10 @@ TOKENS = st.one_of(
 @given(st.lists(TOKENS, min_size=BATCH, max_size=BATCH, unique=True))
 def test_both_verifiers_agree_about_changed_tokens(tokens: list[str]) -> None:
     # Each is asked at a moment of its own: in one run OPA takes equal arguments, such as 1 and 1.0, for the same.
-    cases = [Case("", raw, providers=PROVIDERS, moment=SECONDS + at / 1000) for at, raw in enumerate(tokens)]
+    cases = [
+        Case("", raw, providers=PROVIDERS, moment=SECONDS + at / 1000, beside=ACCESS if at % 4 == 0 else None)
+        for at, raw in enumerate(tokens)
+    ]
     with tempfile.TemporaryDirectory() as folder:
         answers = rego_answers(cases, Path(folder))
     for case, answer in zip(cases, answers, strict=True):

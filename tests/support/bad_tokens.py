@@ -67,6 +67,64 @@ def good() -> Iterator[Case]:
     yield Case("no leeway", token({"iat": SECONDS, "exp": SECONDS + 2}), True, (provider(leeway=0),))
 
 
+ACCESS = "jHkWEdUXMU1BwAsC4vtUsZwnNvTIxEl0z9K3vx5KF0Y"  # OpenID Connect Core appendix A.4, and its hash
+SPEAKING = {"nonce": "n", "at_hash": "77QmUPtjPfzWtF2AnpK9RQ"}
+
+
+def at_hash(access: str, digest: str = "sha256") -> str:
+    """What an ID token says of an access token."""
+    octets = hashlib.new(digest, access.encode()).digest()
+    return encoded(octets[: len(octets) // 2])
+
+
+def good_beside() -> Iterator[Case]:
+    """Tokens that are accepted together with an access token."""
+    assert at_hash(ACCESS) == SPEAKING["at_hash"]
+    for algorithm in ("ES256", "RS256", "PS256"):
+        yield Case(f"at_hash, {algorithm}", token(SPEAKING, algorithm=algorithm), True, beside=ACCESS)
+    yield Case("at_hash without a nonce", token({"at_hash": at_hash(ACCESS)}), True, beside=ACCESS)
+    yield Case("at_hash of a JWT", token({"at_hash": at_hash(GOOD)}), True, beside=GOOD)
+    yield Case("at_hash of the longest", token({"at_hash": at_hash("a" * 16_384)}), True, beside="a" * 16_384)
+    yield Case("at_hash, nothing beside it", token(SPEAKING), True)
+    yield Case("at_hash, no typ", token(SPEAKING, typ=None), True, beside=ACCESS)
+    for typ in ("at+jwt", "application/at+jwt"):
+        yield Case(f"{typ} speaks for itself", token(typ=typ), True, beside=ACCESS)
+
+
+def o_access_tokens() -> Iterator[Case]:
+    """O10: an access token beside an ID token that does not speak for it."""
+    digest = hashlib.sha256(ACCESS.encode()).digest()
+    for name, claim in {
+        "missing": None,
+        "empty": "",
+        "of another": at_hash("another"),
+        "whole digest": encoded(digest),
+        "right half": encoded(digest[16:]),
+        "padded": at_hash(ACCESS) + "==",
+        "hex": digest[:16].hex(),
+        "the token itself": ACCESS,
+        "SHA-512": at_hash(ACCESS, "sha512"),
+        "in capitals": at_hash(ACCESS).upper(),
+        "a list": [at_hash(ACCESS)],
+        "null": "NULL",
+        "true": True,
+    }.items():
+        yield Case(f"O10 at_hash {name}", token({"nonce": "n", "at_hash": claim}), beside=ACCESS)
+    yield Case("O10 no ID token's claims at all", GOOD, beside=ACCESS)
+    for algorithm, digest in {"ES384": "sha384", "ES512": "sha512", "EdDSA": "sha512"}.items():
+        for name in (digest, "sha256"):
+            said = {"nonce": "n", "at_hash": at_hash(ACCESS, name)}
+            yield Case(f"O10 at_hash, {algorithm}, {name}", token(said, algorithm=algorithm), beside=ACCESS)
+    for name, access in {
+        "empty": "", "space": "a b", "new line": "a\n", "NUL": "a\0", "not ASCII": "\u00e9", "two": f"{ACCESS}, {ACCESS}",
+        "too long": "a" * 16_385,
+    }.items():  # fmt: skip
+        said = at_hash(access) if name != "two" else at_hash(ACCESS)
+        yield Case(f"O10 access token: {name}", token({"nonce": "n", "at_hash": said}), beside=access)
+    yield Case("O10 another's access token", token(SPEAKING), beside=ACCESS[:-1] + "Z")
+    yield Case("O10 forged, and speaks for it", token(SPEAKING, kind="ES256 other", kid="ES256"), beside=ACCESS)
+
+
 def bad() -> Iterator[Case]:
     """Tokens that both verifiers refuse."""
     yield from n_algorithms()
@@ -75,6 +133,7 @@ def bad() -> Iterator[Case]:
     yield from n_encodings()
     yield from n_claims()
     yield from o_id_tokens()
+    yield from o_access_tokens()
     yield from providers()
 
 

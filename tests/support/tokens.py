@@ -138,16 +138,20 @@ def provider(*keys: Mapping[str, Any], **changes: Any) -> Provider:
 
 @dataclass(frozen=True)
 class Case:
-    """A token, the trust domain's providers, and whether it is accepted; `moment` is in seconds since 1970."""
+    """A token, the trust domain's providers, and whether it is accepted, with the access token `beside` it, if there is one.
+
+    `moment` is in seconds since 1970.
+    """
 
     name: str
     raw: Any
     accepted: bool = False
     providers: tuple[Provider, ...] = field(default_factory=lambda: (provider(),))
     moment: float = SECONDS
+    beside: str | None = None
 
 
-VERIFIED = "verified(one.raw, one.domain, one.now_ns)"
+VERIFIED = "verified(one.raw, one.beside, one.domain, one.now_ns)"
 
 
 def rego_answers(cases: Iterable[Case], folder: Path, *, rule: str = VERIFIED, tool: str = "opa") -> list[Answer]:
@@ -160,7 +164,12 @@ def rego_answers(cases: Iterable[Case], folder: Path, *, rule: str = VERIFIED, t
         domain: {provider.name: provider.document() for provider in providers} for providers, domain in domains.items()
     }
     asked = [
-        {"raw": case.raw, "domain": domains[case.providers], "now_ns": round(case.moment * 1_000_000) * 1000}
+        {
+            "raw": case.raw,
+            "beside": [] if case.beside is None else [case.beside],
+            "domain": domains[case.providers],
+            "now_ns": round(case.moment * 1_000_000) * 1000,
+        }
         for case in cases
     ]
     (folder / "data.json").write_text(json.dumps({"zerotrust": {"policy": {"providers": data}}}))
@@ -183,7 +192,7 @@ def rego_answers(cases: Iterable[Case], folder: Path, *, rule: str = VERIFIED, t
 def python_answer(case: Case) -> Answer:
     """What the Python verifier makes of it, in the words of the Rego rules."""
     try:
-        verified = verify(case.raw, case.providers, datetime.fromtimestamp(case.moment, UTC))
+        verified = verify(case.raw, case.providers, datetime.fromtimestamp(case.moment, UTC), case.beside)
     except TokenRefused:
         return None
     return in_words(verified)

@@ -1,9 +1,11 @@
 """Verifies tokens of identity providers as decision points do: the same rules as `zerotrust.authz.tokens` in Rego.
 
-RFC 7519, RFC 8725 and, for ID tokens, OpenID Connect Core §3.1.3.7. One presented token is judged; the access token that an
-`at_hash` speaks of does not ride along, so it is only looked at for its type.
+RFC 7519, RFC 8725 and, for ID tokens, OpenID Connect Core §3.1.3.6 and §3.1.3.7. One presented token is judged, and of an access
+token beside it only whether the ID token speaks for it.
 """
 
+import base64
+import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
@@ -18,22 +20,25 @@ from joserfc.jws import JWSRegistry
 from zerotrust.common.errors import ZerotrustError
 from zerotrust.policy.evaluate import Token
 from zerotrust.providers.jwks import KEYS
-from zerotrust.providers.parts import Malformed, Number, Object, Parts, decode, is_text, seconds
+from zerotrust.providers.parts import MAX_CHARACTERS, Malformed, Number, Object, Parts, decode, is_text, seconds
 
 MAX_AUDIENCES = 64
 MAX_LIFETIME = 31 * 24 * 3600
 RSA_MODULUS_CHARACTERS = range(342, 1367)  # 2048 to 8192 bits in base64url
 
 TYPES = frozenset({"JWT", "jwt", "at+jwt", "application/at+jwt"})
+_ACCESS_TYPES = frozenset({"at+jwt", "application/at+jwt"})
+_DIGESTED = frozenset({"ES256", "PS256", "RS256"})
 _REFUSED_PARAMETERS = frozenset({"cty", "crit", "b64", "enc"})
 _REFUSED_CLAIMS = frozenset({"cnf", "events"})
 _ID_TOKEN_CLAIMS = frozenset({"nonce", "at_hash", "c_hash", "s_hash"})
 _KEY_MEMBERS = ("kty", "crv", "x", "y", "n", "e")
 _SUBJECT = re.compile(r"[ -~]{1,255}")
+_ACCESS_TOKEN = re.compile(r"[!-~]+")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 RefusalReason = Literal[
-    "malformed", "issuer", "stale_keys", "header", "unknown_key", "key", "times", "claims", "signature",
+    "malformed", "issuer", "stale_keys", "header", "unknown_key", "key", "times", "claims", "at_hash", "signature",
 ]  # fmt: skip
 _MESSAGES: Mapping[str, str] = {
     "malformed": "it is no signed JWT in compact serialization, or readers could differ about it",
@@ -44,6 +49,7 @@ _MESSAGES: Mapping[str, str] = {
     "key": "the key that its `kid` names is not one for its algorithm",
     "times": "`exp` or `iat` is missing, or it is expired, not yet valid, from the future or valid for more than 31 days",
     "claims": "its `aud`, `azp` or `sub` is not acceptable, or it is bound to a key or reports an event",
+    "at_hash": "it does not speak for the access token beside it: its `at_hash` is missing, wrong or not made with SHA-256",
     "signature": "its signature is not that of the key",
 }
 
@@ -80,8 +86,11 @@ class Provider:
         }
 
 
-def verify(raw: str, providers: Collection[Provider], now: datetime) -> Token:
-    """What a good token of one of the trust domain's identity providers says; TokenRefused for any other."""
+def verify(raw: str, providers: Collection[Provider], now: datetime, beside: str | None = None) -> Token:
+    """What a good token of one of the trust domain's identity providers says; TokenRefused for any other.
+
+    `beside` is the access token that rides along, if one does: an ID token must speak for it.
+    """
     try:
         parts = decode(raw)
     except Malformed:
@@ -95,6 +104,7 @@ def verify(raw: str, providers: Collection[Provider], now: datetime) -> Token:
     _require(_in_time(parts.claims, provider.leeway * 1_000_000, moment), "times")
     audiences = _audiences(parts.claims)
     _require(bool(audiences) and _claims_are_good(parts.claims), "claims")
+    _require(beside is None or _speaks_for(parts, beside), "at_hash")
     _require(_is_authentic(parts, key), "signature")
     claims = {name: _texts(value) for name, value in parts.claims.items()}
     return Token(
@@ -198,6 +208,16 @@ def _claims_are_good(claims: Object) -> bool:
         and is_text(claims.get("at_hash", ""))
         and is_text(claims.get("azp", ""))
     )
+
+
+def _speaks_for(parts: Parts, access: str) -> bool:
+    """Compare `at_hash`, the left half of a SHA-256; an access token has none and speaks for itself."""
+    if str(parts.header.get("typ")) in _ACCESS_TYPES:
+        return True
+    if parts.header["alg"] not in _DIGESTED or len(access) > MAX_CHARACTERS or not _ACCESS_TOKEN.fullmatch(access):
+        return False
+    half = hashlib.sha256(access.encode()).digest()[:16]
+    return parts.claims.get("at_hash") == base64.urlsafe_b64encode(half).rstrip(b"=").decode()
 
 
 def _texts(value: object) -> tuple[str, ...] | None:

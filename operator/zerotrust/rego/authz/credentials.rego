@@ -48,7 +48,10 @@ unknown_key := key if {
 	regex.match(`\A[!-~]{1,64}\z`, key.kid)
 }
 
-_token := tokens.verified(_bearer, request.server.trust_domain, time.now_ns())
+_token := tokens.verified(_bearer, _access_tokens, request.server.trust_domain, time.now_ns())
+
+# As oauth2-proxy sends it beside an ID token; some proxies write an empty one where there is none.
+_access_tokens := [value | some value in headers.values("x-forwarded-access-token"); value != ""]
 
 # RFC 6750 section 2.1; a header that came twice was joined with a comma, which no token has.
 _bearer := regex.find_all_string_submatch_n(`\A(?i:bearer) +([A-Za-z0-9._~+/=-]+)\z`, _authorizations[0], 1)[0][1] if {

@@ -183,6 +183,15 @@ test_users if {
 	}
 }
 
+test_an_access_token_beside_a_token_that_does_not_speak_for_it if {
+	bearing := _bearing(data.fixtures.tokens.plain)
+	beside := {"": "allowed", "a.b.c": "bad_token"}
+	every access, reason in beside {
+		asked := object.union(bearing, {"request": {"headers": {"X-Forwarded-Access-Token": access}}})
+		_reason(_about({"principal": _user}), asked) == reason
+	}
+}
+
 test_an_unknown_key_is_told if {
 	found := tokens.unknown_key(data.fixtures.unknown_key, "example.org") with data.zerotrust.policy as _serving([])
 	found == {"provider": "corp", "kid": "unknown"}

@@ -30,6 +30,12 @@ _refused_parameters := {"cty", "crit", "b64", "enc"}
 # Bound to a key that the decision point cannot see the proof of (RFC 7800), or an event, such as a logout (RFC 8417).
 _refused_claims := {"cnf", "events"}
 
+# Access tokens (RFC 9068 section 2.1), which have no `at_hash`.
+_access_types := {"at+jwt", "application/at+jwt"}
+
+# Those whose `at_hash` is made with SHA-256; there are no other digests here (OpenID Connect Core 3.1.3.6).
+_digested := {"ES256", "PS256", "RS256"}
+
 # Only ID tokens have these (OpenID Connect Core 2 and 3.3.2.11).
 _id_token_claims := {"nonce", "at_hash", "c_hash", "s_hash"}
 
@@ -54,8 +60,9 @@ _keys := {
 # title: What a good token says
 # description: |
 #   `{provider, audiences, claims, scopes}`: claims are lists of texts, scopes and audiences are sorted. Undefined for
-#   every other token, at any time (`now_ns`, nanoseconds since 1970), and for every unknown trust domain.
-verified(raw, trust_domain, now_ns) := {
+#   every other token, at any time (`now_ns`, nanoseconds since 1970), and for every unknown trust domain. `beside` are the
+#   access tokens that ride along: none or one, and an ID token must speak for it.
+verified(raw, beside, trust_domain, now_ns) := {
 	"provider": name,
 	"audiences": sort(_audiences(token.claims)),
 	"claims": {claim: values | some claim, value in token.claims; values := _texts(value)},
@@ -70,6 +77,7 @@ verified(raw, trust_domain, now_ns) := {
 	_key_is_good(key, token.header.alg)
 	_in_time(token.claims, provider.leeway, now_ns)
 	_claims_are_good(token.claims)
+	_speaks_for(token, beside)
 	_is_authentic(raw, token, key)
 }
 
@@ -186,6 +194,22 @@ _claims_are_good(claims) if {
 	is_string(object.get(claims, "azp", ""))
 	count(_audiences(claims)) > 0
 }
+
+_speaks_for(_, beside) if count(beside) == 0
+
+_speaks_for(token, _) if _is_access_token(token.header)
+
+# The left half of the digest (OpenID Connect Core 3.1.3.6).
+_speaks_for(token, beside) if {
+	[access] := beside
+	not _is_access_token(token.header)
+	token.header.alg in _digested
+	count(access) <= _max_characters
+	regex.match(`^[!-~]+$`, access)
+	token.claims.at_hash == base64url.encode_no_pad(hex.decode(substring(crypto.sha256(access), 0, 32)))
+}
+
+_is_access_token(header) if header.typ in _access_types
 
 # `aud` as a list of one or more texts (RFC 7519 section 4.1.3).
 _named_audiences(claims) := [claims.aud] if {

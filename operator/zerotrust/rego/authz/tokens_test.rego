@@ -46,12 +46,10 @@ verdict(raw) := verdict_with(raw, {"kid": "one"}, now)
 verdict_with(raw, key, seconds) := verdict_of(raw, "example.org", published(key), seconds)
 
 verdict_of(raw, domain, known, seconds) := answer if {
-	# regal ignore:with-outside-test-context
-	answer := tokens.verified(raw, domain, seconds * 1000000000) with data.zerotrust.policy.providers as known
+	answer := tokens.verified(raw, [], domain, seconds * 1000000000) with data.zerotrust.policy.providers as known
 }
 
 hint(raw) := answer if {
-	# regal ignore:with-outside-test-context
 	answer := tokens.unknown_key(raw, "example.org") with data.zerotrust.policy.providers as published({"kid": "one"})
 }
 
@@ -162,3 +160,26 @@ test_an_unknown_key_is_told if {
 	hint(signed({"kid": "two"}, {})) == {"provider": "corp", "kid": "two"}
 	not hint(signed({}, {}))
 }
+
+beside(raw, access) := answer if {
+	known := published({"kid": "one"})
+	answer := tokens.verified(raw, access, "example.org", now * 1000000000) with data.zerotrust.policy.providers as known
+}
+
+# The access token and its hash are those of OpenID Connect Core appendix A.4.
+access := "jHkWEdUXMU1BwAsC4vtUsZwnNvTIxEl0z9K3vx5KF0Y"
+
+at_hash := "77QmUPtjPfzWtF2AnpK9RQ"
+
+test_an_id_token_speaks_for_the_access_token_beside_it if {
+	speaking := signed({}, {"at_hash": at_hash})
+	beside(speaking, [access])
+	beside(speaking, [])
+	every tokens_beside in [[sprintf("%sx", [access])], [access, access], [[access]], [7], ["é"]] {
+		not beside(speaking, tokens_beside)
+	}
+	not beside(signed({}, {}), [access])
+	not beside(signed({}, {"at_hash": "77QmUPtjPfzWtF2AnpK9RR"}), [access])
+}
+
+test_an_access_token_speaks_for_itself if beside(signed({"typ": "at+jwt"}, {}), [access])
