@@ -3,58 +3,24 @@
 Machines are shared and noisy, so the result is a ratio of interleaved pairs; API writes are the API server's own count.
 """
 
-import argparse
 import asyncio
 import statistics
-import tempfile
-from collections import Counter
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from hack.bench.cluster import (
-    OPERATOR_NAMESPACE,
-    ControllerProcess,
-    ensure,
-    identity,
-    namespace,
-    say,
-    service_account,
-    spread,
-    writes,
-)
-from hack.controlplane import ControlPlane
-from zerotrust.common.naming import API_VERSION, Ref
-from zerotrust.kube.client import Client, load_configuration
+from hack.bench.cluster import identity, say, spread, writes
+from hack.bench.workloads import TRUST_DOMAIN, Workloads, arguments, measured, of_each, table
+from zerotrust.common.naming import Ref
 from zerotrust.kube.resources import EVENTS, SECRETS, SERVICE_IDENTITIES
-from zerotrust.telemetry.metrics import Metrics
-
-TRUST_DOMAIN = "bench.example.org"
-ROOT = Path(__file__).resolve().parents[2]
 
 
-class Bench:
+class Bench(Workloads):
     """One run over one control plane."""
 
-    def __init__(self, plane: ControlPlane, client: Client, arguments: argparse.Namespace, log: Path) -> None:
-        self.plane, self.client, self.log = plane, client, log
-        self.count, self.pairs = arguments.identities, arguments.pairs
-        self.namespaces = [f"bench-{number:03d}" for number in range(arguments.namespaces)]
-        self.template: dict[str, Any] = {}
-        self.places = [(self.namespaces[n % len(self.namespaces)], f"workload-{n:05d}") for n in range(self.count)]
-
     async def prepare(self) -> None:
-        """CRDs, namespaces, ServiceAccounts and the TrustDomain: everything that is there before an identity is."""
+        """Everything that is there before an identity is."""
         say(f"preparing {self.count} ServiceAccounts in {len(self.namespaces)} namespaces")
-        self.plane.kubectl("apply", "-f", str(ROOT / "crds"))
-        self.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-        for name in (OPERATOR_NAMESPACE, *self.namespaces):
-            await ensure(self.client, namespace(name))
-        await spread([partial(ensure, self.client, service_account(*place)) for place in self.places])
-        await ensure(
-            self.client,
-            {"apiVersion": API_VERSION, "kind": "TrustDomain", "metadata": {"name": TRUST_DOMAIN}, "spec": {}},
-        )
+        await self.populate()
 
     async def clean(self) -> None:
         """Delete every identity with its Secret and events, and wait until the garbage collector has nothing left to do."""
@@ -109,15 +75,15 @@ class Bench:
         }
         return body, {"metadata": {"uid": uid}, "status": self.template["status"]}, told
 
-    async def learn(self, controller: ControllerProcess) -> None:
+    async def learn(self) -> None:
         """Let the operator issue one identity, and keep what it wrote as the shape for the bare client."""
         space, name = self.places[0]
         await self.client.create(identity(space, name, TRUST_DOMAIN))
-        await controller.wait(
-            lambda: controller.metric("zerotrust_identities", ready="True") >= 1, "the first identity"
+        await self.controller.wait(
+            lambda: self.controller.metric("zerotrust_identities", ready="True") >= 1, "the first identity"
         )
-        await controller.wait(
-            lambda: controller.metric("zerotrust_api_writes_total", kind="Event", verb="create") >= 2, "events"
+        await self.controller.wait(
+            lambda: self.controller.metric("zerotrust_api_writes_total", kind="Event", verb="create") >= 2, "events"
         )
         secret = await self.client.get(Ref("Secret", space, f"{name}-svid"))
         status = (await self.client.get(Ref("ServiceIdentity", space, name)))["status"]
@@ -126,11 +92,11 @@ class Bench:
         await self.client.delete(Ref("ServiceIdentity", space, name))
         await self.sweep([space])
 
-    async def issue(self, controller: ControllerProcess) -> float:
+    async def issue(self) -> float:
         """From the first create to the last Ready, as the controller's acknowledged writes tell."""
         all_ready = asyncio.create_task(
-            controller.wait(
-                lambda: controller.metric("zerotrust_identities", ready="True") >= self.count,
+            self.controller.wait(
+                lambda: self.controller.metric("zerotrust_identities", ready="True") >= self.count,
                 "all identities",
                 every=0.05,
             )
@@ -139,21 +105,21 @@ class Bench:
         _, seconds = await asyncio.gather(creating, all_ready)
         return seconds
 
-    async def renew(self, controller: ControllerProcess) -> float:
+    async def renew(self) -> float:
         """Make every certificate due at once by one edit of the TrustDomain: shorter lifetimes."""
-        issued = controller.metric("zerotrust_issued_total")
+        issued = self.controller.metric("zerotrust_issued_total")
         patch = {"spec": {"identities": {"duration": "12h"}}}
         await self.client.patch(Ref("TrustDomain", "", TRUST_DOMAIN), patch)
-        return await controller.wait(
-            lambda: controller.metric("zerotrust_issued_total") >= issued + self.count and controller.ready(),
+        return await self.controller.wait(
+            lambda: self.controller.metric("zerotrust_issued_total") >= issued + self.count and self.controller.ready(),
             "the renewal wave",
         )
 
-    async def settled(self, controller: ControllerProcess) -> None:
+    async def settled(self) -> None:
         """Wait until the operator has nothing left to write, events and counts included."""
-        await controller.wait(controller.ready, "an empty queue")
+        await self.controller.wait(self.controller.ready, "an empty queue")
         before = -1.0
-        while (now := controller.written()) != before:
+        while (now := self.controller.written()) != before:
             before = now
             await asyncio.sleep(6)  # longer than the delay after which counts are written
 
@@ -168,38 +134,13 @@ class Bench:
             raise RuntimeError(f"only {good} of {self.count} identities are Ready with revision {revision}")
 
 
-def per_identity(before: Counter[tuple[str, str]], after: Counter[tuple[str, str]], count: int) -> str:
-    """The operator's writes for each identity, by verb and resource, the Lease and the users' own creates left out."""
-    delta = after - before
-    parts = []
-    for (verb, resource), number in sorted(delta.items()):
-        if (
-            resource == "leases"
-            or (verb, resource) == ("POST", "serviceidentities")
-            or resource.startswith("trustdomains")
-        ):
-            continue
-        if number / count >= 0.005:
-            parts.append(f"{verb} {resource} {number / count:.3f}")
-    return ", ".join(parts) or "none"
-
-
-async def run(arguments: argparse.Namespace) -> list[str]:
-    """Measure, and return the lines of the table."""
-    with ControlPlane() as plane, tempfile.TemporaryDirectory() as folder:
-        log = Path(arguments.log or f"{folder}/controller.log")
-        configuration = await load_configuration(str(plane.kubeconfig))
-        async with Client(configuration, Metrics(), timeout=120) as client:
-            return await measure(Bench(plane, client, arguments, log))
-
-
 async def measure(bench: Bench) -> list[str]:
     """The interleaved pairs, then renewal and restart on what the last pair has left."""
     await bench.prepare()
-    controller = ControllerProcess(bench.plane, bench.log)
+    controller = bench.controller
     controller.start()
     await controller.wait(controller.ready, "the controller")
-    await bench.learn(controller)
+    await bench.learn()
     controller.stop()
     ratios, raws, issues, issue_writes = [], [], [], ""
     for pair in range(1, bench.pairs + 1):
@@ -208,9 +149,9 @@ async def measure(bench: Bench) -> list[str]:
         controller.start()
         await controller.wait(controller.ready, "the controller")
         before = writes(bench.plane)
-        issues.append(await bench.issue(controller))
-        await bench.settled(controller)
-        issue_writes = per_identity(before, writes(bench.plane), bench.count)
+        issues.append(await bench.issue())
+        await bench.settled()
+        issue_writes = of_each(writes(bench.plane) - before, bench.count, "serviceidentities")
         await bench.check(revision=1)
         ratios.append(issues[-1] / raws[-1])
         say(
@@ -221,9 +162,9 @@ async def measure(bench: Bench) -> list[str]:
             await bench.clean()
     issue_usage = controller.usage()
     before = writes(bench.plane)
-    wave = await bench.renew(controller)
-    await bench.settled(controller)
-    wave_writes = per_identity(before, writes(bench.plane), bench.count)
+    wave = await bench.renew()
+    await bench.settled()
+    wave_writes = of_each(writes(bench.plane) - before, bench.count, "serviceidentities")
     await bench.check(revision=2)
     wave_usage = controller.usage()
     say(f"renewal wave: {wave:.2f} s; writes: {wave_writes}")
@@ -265,14 +206,7 @@ async def measure(bench: Bench) -> list[str]:
 
 def main() -> int:
     """Parse the arguments, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--identities", type=int, default=1000)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--namespaces", type=int, default=50)
-    parser.add_argument("--log", help="where the controller's log goes; default: a temporary file")
-    arguments = parser.parse_args()
-    lines = asyncio.run(run(arguments))
-    print("\n".join(["| what | measured |", "|---|---|", *lines]))
+    print(table(asyncio.run(measured(Bench, measure, arguments("identities", __doc__)))))
     return 0
 
 

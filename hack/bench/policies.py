@@ -1,49 +1,23 @@
 """`make bench`, policies on the local control plane: a wave of TrustPolicies against the bare client, and the repair of drift."""
 
-import argparse
 import asyncio
 import statistics
-import tempfile
 import time
-from collections import Counter
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from hack.bench import compile as compiling
-from hack.bench.cluster import (
-    OPERATOR_NAMESPACE,
-    ControllerProcess,
-    ensure,
-    identity,
-    namespace,
-    say,
-    service_account,
-    spread,
-    writes,
-)
-from hack.controlplane import ControlPlane
+from hack.bench.cluster import OPERATOR_NAMESPACE, ensure, identity, say, spread, writes
+from hack.bench.workloads import TRUST_DOMAIN, Workloads, arguments, measured, of_each, table
 from zerotrust.common.naming import API_VERSION, Ref, isolation_record_name
-from zerotrust.kube.client import Client, load_configuration
 from zerotrust.kube.errors import NotFound
 from zerotrust.kube.resources import CONTROLLER_REVISIONS, EVENTS, NETWORK_POLICIES, TRUST_POLICIES
-from zerotrust.telemetry.metrics import Metrics
 
-TRUST_DOMAIN = "bench.example.org"
-ROOT = Path(__file__).resolve().parents[2]
 REPAIRS = 200
 
 
-class Bench:
+class Bench(Workloads):
     """One run over one control plane."""
-
-    def __init__(self, plane: ControlPlane, client: Client, arguments: argparse.Namespace, log: Path) -> None:
-        self.plane, self.client = plane, client
-        self.count, self.pairs = arguments.policies, arguments.pairs
-        self.namespaces = [f"bench-{number:03d}" for number in range(arguments.namespaces)]
-        self.places = [(self.namespaces[n % len(self.namespaces)], f"workload-{n:05d}") for n in range(self.count)]
-        self.controller = ControllerProcess(plane, log)
-        self.template: dict[str, Any] = {}
 
     def policy(self, number: int) -> dict[str, Any]:
         """A policy with a caller in its own namespace and one in another, for one port."""
@@ -65,13 +39,7 @@ class Bench:
     async def prepare(self) -> None:
         """Identities that are Ready: everything that is there before a policy is."""
         say(f"preparing {self.count} identities in {len(self.namespaces)} namespaces")
-        self.plane.kubectl("apply", "-f", str(ROOT / "crds"))
-        self.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
-        for name in (OPERATOR_NAMESPACE, *self.namespaces):
-            await ensure(self.client, namespace(name))
-        domain = {"apiVersion": API_VERSION, "kind": "TrustDomain", "metadata": {"name": TRUST_DOMAIN}, "spec": {}}
-        await ensure(self.client, domain)
-        await spread([partial(ensure, self.client, service_account(*place)) for place in self.places])
+        await self.populate()
         await spread([partial(ensure, self.client, identity(*place, TRUST_DOMAIN)) for place in self.places])
         await self.start()
         ready = partial(self.controller.metric, "zerotrust_identities", ready="True")
@@ -179,24 +147,6 @@ def _renamed(body: dict[str, Any], name: str, space: str) -> dict[str, Any]:
     return {**content, "metadata": {**kept, "name": name, "namespace": space}}
 
 
-def per_policy(delta: Counter[tuple[str, str]], count: int) -> str:
-    """The operator's writes for each policy, the users' own creates and the Lease left out."""
-    parts = [
-        f"{verb} {resource} {number / count:.3f}"
-        for (verb, resource), number in sorted(delta.items())
-        if resource != "leases" and (verb, resource) != ("POST", "trustpolicies") and number / count >= 0.005
-    ]
-    return ", ".join(parts) or "none"
-
-
-async def run(arguments: argparse.Namespace) -> list[str]:
-    """Measure on a control plane, and return the lines of the table."""
-    with ControlPlane() as plane, tempfile.TemporaryDirectory() as folder:
-        configuration = await load_configuration(str(plane.kubeconfig))
-        async with Client(configuration, Metrics(), timeout=120) as client:
-            return await measure(Bench(plane, client, arguments, Path(arguments.log or f"{folder}/controller.log")))
-
-
 async def measure(bench: Bench) -> list[str]:
     """Interleaved pairs, then one edit and the repairs on what the last pair has left."""
     await bench.prepare()
@@ -213,7 +163,7 @@ async def measure(bench: Bench) -> list[str]:
         waves.append(await bench.wave())
         await bench.controller.wait(bench.controller.ready, "an empty queue")
         await asyncio.sleep(8)
-        told = per_policy(writes(bench.plane) - before, bench.count)
+        told = of_each(writes(bench.plane) - before, bench.count, "trustpolicies")
         await bench.check()
         ratios.append(waves[-1] / raws[-1])
         say(f"pair {pair}: raw {raws[-1]:.2f} s, operator {waves[-1]:.2f} s, ratio {ratios[-1]:.2f}; writes: {told}")
@@ -254,14 +204,8 @@ async def measure(bench: Bench) -> list[str]:
 
 def main() -> int:
     """Parse the arguments, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--policies", type=int, default=1000)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--namespaces", type=int, default=50)
-    parser.add_argument("--log", help="where the controller's log goes; default: a temporary file")
-    arguments = parser.parse_args()
-    lines = compiling.measure(5000, 200) + asyncio.run(run(arguments))
-    print("\n".join(["| what | measured |", "|---|---|", *lines]))
+    given = arguments("policies", __doc__)
+    print(table(compiling.measure(5000, 200) + asyncio.run(measured(Bench, measure, given))))
     return 0
 
 
