@@ -58,9 +58,9 @@ def has_room(shards: Iterable[ConfigMap], uid: str) -> bool:
     return all(_size(shard.data) < FULL_BYTES for shard in shards if uid in shard.data)
 
 
-def adoptable(remembered: Mapping[str, Memory], name: str) -> dict[str, Memory]:
-    """Return what is remembered of deleted ApiKeys of this name, by their UIDs."""
-    return {uid: one for uid, one in remembered.items() if one.gone is not None and one.name == name}
+def adoptable(remembered: Mapping[str, Memory], existing: Set[str], name: str) -> dict[str, Memory]:
+    """Return what is remembered of ApiKeys of this name that do not exist any more, by their UIDs."""
+    return {uid: one for uid, one in remembered.items() if uid not in existing and one.name == name}
 
 
 def reconcile_records(snapshot: RecordsSnapshot, now: datetime) -> Plan:

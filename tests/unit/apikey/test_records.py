@@ -235,8 +235,8 @@ def test_a_deleted_key_is_kept_until_it_has_expired() -> None:
     made = plan({}, *shards, existing=set(), now=START + hours(1))
     shards = carried_out(made, *shards)
     assert read(shards) == {"uid": a_memory("x", gone=START + hours(1))}
-    assert adoptable(read(shards), "x") == read(shards)
-    assert adoptable(read(shards), "y") == {}
+    assert adoptable(read(shards), set(), "x") == read(shards)
+    assert adoptable(read(shards), set(), "y") == {}
     end = a_key().expires + records.RETENTION
     assert made.requeue_at == end
     assert plan({}, *shards, existing=set(), now=end - seconds(1)).applies == ()
@@ -244,7 +244,7 @@ def test_a_deleted_key_is_kept_until_it_has_expired() -> None:
 
 
 def test_who_still_exists_is_not_adoptable() -> None:
-    assert adoptable({"uid": a_memory("x")}, "x") == {}
+    assert adoptable({"uid": a_memory("x")}, {"uid"}, "x") == {}
 
 
 def test_a_deletion_is_never_before_the_last_issue() -> None:
