@@ -10,13 +10,16 @@ import data.zerotrust.authz.request
 import data.zerotrust.authz.windows
 
 outcome(row) := "other port" if {
-	not _port(row)
+	not [row.port, row.protocol] == [request.asked.port, request.asked.protocol]
 } else := "ended" if {
-	not _lasts(row)
+	row.until
+	not time.now_ns() < row.until * 1000000000
 } else := "other method" if {
-	not _method(row)
+	row.methods
+	not request.asked.method in row.methods
 } else := "other path" if {
-	not _path(row)
+	row.paths
+	not paths.matches(row.paths, request.segments)
 } else := credentials.lacking(row.principal, row.effect) if {
 	row.principal
 } else := "mtls_required" if {
@@ -26,25 +29,9 @@ outcome(row) := "other port" if {
 	row.scopes
 	not _scopes(row)
 } else := "outside_hours" if {
+	row.window
 	_closed(row)
 } else := "match"
-
-_port(row) if {
-	row.port == request.asked.port
-	row.protocol == request.asked.protocol
-}
-
-_lasts(row) if not row.until
-
-_lasts(row) if time.now_ns() < row.until * 1000000000
-
-_method(row) if not row.methods
-
-_method(row) if request.asked.method in row.methods
-
-_path(row) if not row.paths
-
-_path(row) if paths.matches(row.paths, request.segments)
 
 _scopes(row) if {
 	every scope in row.scopes {
@@ -53,13 +40,11 @@ _scopes(row) if {
 }
 
 _closed(row) if {
-	row.window
 	row.effect == "Allow"
 	not windows.is_open(row.window)
 }
 
 _closed(row) if {
-	row.window
 	row.effect == "Deny"
 	windows.is_open(row.window) == false
 }

@@ -5,7 +5,17 @@ package zerotrust.authz
 import data.zerotrust.authz.request
 import data.zerotrust.authz.verdict
 
-_unauthenticated := {"no_identity", "bad_token", "bad_key", "expired_key", "revoked_key"}
+# Every other reason is a 403.
+_statuses := {
+	"allowed": 200,
+	"bad_key": 401,
+	"bad_token": 401,
+	"expired_key": 401,
+	"malformed_request": 400,
+	"no_identity": 401,
+	"revoked_key": 401,
+	"stale_bundle": 503,
+}
 
 # METADATA
 # title: Decision
@@ -24,20 +34,18 @@ default decision := {
 }
 
 decision := object.union_n([
-	_given,
+	given,
 	{
-		"status": _status,
+		"status": object.get(_statuses, given.reason, 403),
 		"headers": _headers,
 		"server": request.named_server,
 		"client": verdict.named_client,
 		"revision": _revision,
 	},
-	{"observed": observed | observed := verdict.observed},
-	{"candidate": candidate | candidate := verdict.candidate},
-	{"unknown_key": key | key := verdict.unknown_key},
-	{"key_id": id | id := verdict.key_id},
-	{"unknown_key_id": id | id := verdict.unknown_key_id},
-])
+	verdict.reports,
+]) if {
+	given := verdict.given
+}
 
 # METADATA
 # title: Envoy
@@ -52,26 +60,13 @@ envoy := {
 	"dynamic_metadata": object.remove(decision, ["headers", "status"]),
 }
 
-default _given := {"allowed": false, "reason": "malformed_request", "policy": "", "rule": ""}
-
-_given := verdict.given
-
 default _revision := ""
 
-_revision := data.zerotrust.policy.meta.revision if is_string(data.zerotrust.policy.meta.revision)
-
-default _status := 403
-
-_status := 200 if {
-	_given.allowed
-} else := 401 if {
-	_given.reason in _unauthenticated
-} else := 400 if {
-	_given.reason == "malformed_request"
-} else := 503 if {
-	_given.reason == "stale_bundle"
+_revision := revision if {
+	revision := data.zerotrust.policy.meta.revision
+	is_string(revision)
 }
 
 default _headers := {}
 
-_headers := {"x-zerotrust-reason": _given.reason} if not _given.allowed
+_headers := {"x-zerotrust-reason": verdict.given.reason} if not verdict.given.allowed

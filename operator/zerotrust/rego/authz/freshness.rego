@@ -5,18 +5,17 @@ package zerotrust.authz.freshness
 import data.zerotrust.authz.request
 
 policy if {
-	data.zerotrust.policy.meta.schema == 1
-	_until(data.zerotrust.policy.meta)
-}
-
-revocations if {
-	data.zerotrust.revocations.meta.schema == 1
-	_until(data.zerotrust.revocations.meta)
-}
-
-revocations if request.server.on_stale_revocations == "Allow"
-
-_until(meta) if {
+	meta := data.zerotrust.policy.meta
+	meta.schema == 1
 	is_number(meta.not_after)
 	time.now_ns() < meta.not_after * 1000000000
 }
+
+revocations if {
+	meta := data.zerotrust.revocations.meta
+	meta.schema == 1
+	is_number(meta.not_after)
+	time.now_ns() < meta.not_after * 1000000000
+}
+
+revocations if request.server.on_stale_revocations == "Allow"

@@ -8,10 +8,11 @@ import data.zerotrust.authz.request
 import data.zerotrust.authz.spiffe
 
 # The caller's SPIFFE ID; undefined for a caller without one.
-client := id if {
-	id := request.asked.principal
-	spiffe.is_workload(id)
-	_agrees(id)
+client := request.asked.principal if {
+	request.asked.certificate == ""
+	spiffe.is_workload(request.asked.principal)
+} else := _certificate_id if {
+	request.asked.principal == _certificate_id
 } else := _certificate_id if {
 	request.asked.principal == ""
 	_verified
@@ -19,10 +20,6 @@ client := id if {
 
 # When the caller's certificate begins to be valid, in nanoseconds since 1970; undefined without a certificate.
 not_before_ns := time.parse_rfc3339_ns(_leaf.NotBefore)
-
-_agrees(_) if request.asked.certificate == ""
-
-_agrees(id) if _certificate_id == id
 
 # An X.509-SVID has exactly one URI (X509-SVID section 2).
 _certificate_id := _leaf.URIStrings[0] if {

@@ -39,11 +39,11 @@ is_asked(principal) if {
 
 scopes := _record.scopes
 
-# The ID of the key that was presented, also when it is refused as expired or revoked.
-known_id := _id if _record
-
-# An ID that nobody has proved to hold: the bundle does not know it, or has another hash.
-unknown_id := _id if not _record
+# The ID of the key that was presented, also when it is refused as expired or revoked; as unknown where nobody has proved to hold
+# it, because the bundle does not know it or has another hash.
+named := {"key_id": _id} if {
+	_record
+} else := {"unknown_key_id": _id}
 
 _record := record if {
 	record := data.zerotrust.policy.api_keys[_id]

@@ -8,14 +8,19 @@ segments(path) := parts if {
 	raw := split(path, "?")[0]
 	startswith(raw, "/")
 	count(raw) <= 8192
-	not regex.match(`%(2[Ff]|5[Cc]|00)`, raw)
+	decoded := trim_suffix(_decoded(raw), "/")
 
-	# Undefined for a broken escape. Octets that are no UTF-8 are matched as U+FFFD below.
-	decoded := urlquery.decode(replace(raw, "+", "%2B"))
-	not regex.match(`[\x00-\x20\x7f-\x{9f}\\;#%?\x{fffd}]`, decoded)
-	split_up := split(trim_suffix(decoded, "/"), "/")
+	# Octets that are no UTF-8 are matched as U+FFFD; no segment is empty, `.` or `..`.
+	not regex.match(`[\x00-\x20\x7f-\x{9f}\\;#%?\x{fffd}]|/\.{0,2}(/|\z)`, decoded)
+	split_up := split(decoded, "/")
 	parts := array.slice(split_up, 1, count(split_up))
-	count({"", ".", ".."} & {part | some part in parts}) == 0
+}
+
+# Undefined for a broken escape, and for those of a slash, a backslash and NUL.
+_decoded(raw) := raw if {
+	not contains(raw, "%")
+} else := urlquery.decode(replace(raw, "+", "%2B")) if {
+	not regex.match(`%(2[Ff]|5[Cc]|00)`, raw)
 }
 
 # Whether one of the patterns matches: `*` stands for one segment, `**` for any number of them.
@@ -24,8 +29,9 @@ matches(patterns, parts) if parts in patterns
 # The usual `/a/b/**` without an expression, which costs much more.
 matches(patterns, parts) if {
 	some pattern in patterns
-	_is_prefix(pattern)
-	array.slice(parts, 0, count(pattern) - 1) == array.slice(pattern, 0, count(pattern) - 1)
+	last := count(pattern) - 1
+	pattern[last] == "**"
+	array.slice(parts, 0, last) == array.slice(pattern, 0, last)
 }
 
 matches(patterns, parts) if {
@@ -36,8 +42,11 @@ matches(patterns, parts) if {
 }
 
 _is_prefix(pattern) if {
-	pattern[count(pattern) - 1] == "**"
-	count([one | some one in pattern; one in {"*", "**"}]) == 1
+	last := count(pattern) - 1
+	pattern[last] == "**"
+	head := array.slice(pattern, 0, last)
+	not "*" in head
+	not "**" in head
 }
 
 _expression(pattern) := concat("", [`\A`, concat("", [_segment(one) | some one in pattern]), `\z`]) if {

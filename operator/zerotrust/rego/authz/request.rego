@@ -10,26 +10,35 @@ import data.zerotrust.authz.paths
 import data.zerotrust.authz.spiffe
 
 asked := envoy.request if {
-	input.attributes
-} else := envoy.request if {
-	input.attributes == false
+	input.attributes = _
 } else := pep.request
 
 valid if {
-	is_string(asked.server)
-	asked.server != ""
-	is_string(asked.principal)
-	is_string(asked.certificate)
-	count(asked.certificate) <= 65536
-	is_boolean(asked.mtls)
-	is_string(asked.method)
-	is_string(asked.path)
-	is_number(asked.port)
-	asked.port == round(asked.port)
-	asked.port >= 1
-	asked.port <= 65535
-	asked.protocol in {"TCP", "UDP", "SCTP"}
-	is_object(asked.headers)
+	{
+		"server": server_id,
+		"principal": principal,
+		"certificate": certificate,
+		"mtls": mtls,
+		"method": method,
+		"path": path,
+		"port": port,
+		"protocol": protocol,
+		"headers": headers,
+	} = asked
+	is_string(server_id)
+	server_id != ""
+	is_string(principal)
+	is_string(certificate)
+	count(certificate) <= 65536
+	is_boolean(mtls)
+	is_string(method)
+	is_string(path)
+	is_number(port)
+	port == round(port)
+	port >= 1
+	port <= 65535
+	protocol in {"TCP", "UDP", "SCTP"}
+	is_object(headers)
 }
 
 readable if {
@@ -45,4 +54,8 @@ server := data.zerotrust.policy.servers[asked.server]
 # The server's ID for answers and logs: nothing that is no SPIFFE ID gets there.
 default named_server := ""
 
-named_server := asked.server if spiffe.is_workload(asked.server)
+named_server := asked.server if {
+	server
+} else := asked.server if {
+	spiffe.is_workload(asked.server)
+}

@@ -19,36 +19,36 @@ given := _denied("stale_bundle") if {
 	_observing
 } else := _judged
 
-# What would have been decided for a server in Observe.
-observed := _judged if _asked_about_observing
+# What is told beside it, where there is something to tell. First, what would have been decided for a server in Observe.
+reports["observed"] := _judged if {
+	_observing
+	_usable
+}
 
 # What would be decided if the rows in mode Observe decided as well, where that differs.
-candidate := rows.candidate if {
-	_usable
-	not _earlier
-	_differs(rows.candidate, rows.verdict)
+reports["candidate"] := candidate if {
+	candidate := rows.candidate
+	_read
+	_differs(candidate, rows.verdict)
 }
 
 # The key ID that a token names and the bundle lacks: the identity provider may have a new one.
-unknown_key := credentials.unknown_key if "bad_token" in _told
-
-# The API key that was presented where a row asks for one: decision logs tell when a key was used last, also in vain.
-key_id := keys.known_id if _read_for_key
-
-# An API key's ID without what proves it: anybody can write one.
-unknown_key_id := keys.unknown_id if _read_for_key
-
-_read_for_key if {
-	_usable
-	not _earlier
-	rows.asks_for_key
+reports["unknown_key"] := credentials.unknown_key if {
+	"user" in rows.asked
+	_read
+	_lacks_token
 }
 
-_told contains given.reason
+# The ID of an API key, where a row asks for one: logs tell when it was used last, also in vain.
+reports[name] := id if {
+	"key" in rows.asked
+	_read
+	some name, id in keys.named
+}
 
-_told contains observed.reason
+_lacks_token if rows.verdict.reason == "bad_token"
 
-_told contains candidate.reason
+_lacks_token if rows.candidate.reason == "bad_token"
 
 default named_client := ""
 
@@ -63,12 +63,13 @@ _usable if {
 	request.valid
 }
 
-_observing if request.server.enforcement == "Observe"
-
-_asked_about_observing if {
+# Whether the rows were read at all.
+_read if {
 	_usable
-	_observing
+	not _earlier
 }
+
+_observing if request.server.enforcement == "Observe"
 
 _judged := _denied(_earlier) if {
 	_earlier

@@ -4,14 +4,15 @@ package zerotrust.authz.inputs.pep
 
 request := {
 	"server": input.server,
-	"principal": object.get(_source, "principal", ""),
-	"certificate": object.get(_source, "certificate", ""),
-	"mtls": object.get(_source, "mtls", false),
-	"method": object.get(input.request, "method", ""),
-	"path": object.get(input.request, "path", ""),
-	"port": input.request.port,
-	"protocol": object.get(input.request, "protocol", "TCP"),
-	"headers": object.get(input.request, "headers", {}),
+	"principal": object.get(source, "principal", ""),
+	"certificate": object.get(source, "certificate", ""),
+	"mtls": object.get(source, "mtls", false),
+	"method": object.get(asked, "method", ""),
+	"path": object.get(asked, "path", ""),
+	"port": asked.port,
+	"protocol": object.get(asked, "protocol", "TCP"),
+	"headers": object.get(asked, "headers", {}),
+} if {
+	asked := input.request
+	source := object.get(input, "source", {})
 }
-
-_source := object.get(input, "source", {})
