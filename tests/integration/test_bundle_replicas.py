@@ -25,8 +25,8 @@ pytestmark = [
 
 ACKNOWLEDGED = ("True", "Acknowledged")
 SHORTEST = json.dumps({"spec": {"policyBundles": {"validity": "1m", "revocationValidity": "1m"}}})
-LATE_SECONDS = 1.2
-EDITS = 6
+LATE_SECONDS = 3.0
+EDITS = 5
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,7 @@ class Observed:
         looking = [asyncio.create_task(self._decisions()), asyncio.create_task(self._statuses())]
         try:
             yield self
+            await self._status()
         finally:
             for task in looking:
                 task.cancel()
@@ -84,14 +85,17 @@ class Observed:
             await asyncio.sleep(0.03)
 
     async def _statuses(self) -> None:
-        """A status is read first and the OPA asked afterwards, so a claim that is not yet true would be seen."""
         while True:
-            text = await asyncio.to_thread(self._cluster.plane.kubectl, "get", "tp/orders", "-n", "shop", "-o", "json")
-            ran = (await self.now()).edit
-            for one in json.loads(text).get("status", {}).get("conditions", []):
-                if (one["type"], one["status"]) == ("Enforced", "True"):
-                    self.claims.append((one["observedGeneration"], ran))
+            await self._status()
             await asyncio.sleep(0.2)
+
+    async def _status(self) -> None:
+        """The status is read first and the OPA asked afterwards, so a claim that is not yet true would be seen."""
+        text = await asyncio.to_thread(self._cluster.plane.kubectl, "get", "tp/orders", "-n", "shop", "-o", "json")
+        ran = (await self.now()).edit
+        for one in json.loads(text).get("status", {}).get("conditions", []):
+            if (one["type"], one["status"]) == ("Enforced", "True"):
+                self.claims.append((one["observedGeneration"], ran))
 
 
 def edited(number: int) -> dict[str, Any]:
@@ -110,6 +114,7 @@ async def observed(cluster: Running, folder: Path, pod: str) -> AsyncIterator[tu
                 await two.points.decided(opa, request("/edit-1"), "allowed")
                 await two.points.until(lambda: enforced(cluster)[:2] == ACKNOWLEDGED, "it is acknowledged")
                 await two.is_held(two.far)
+                assert await two.served(two.far) is not None  # which asks the API server who is asking, for a minute
                 async with Observed(cluster, opa).always() as looking:
                     yield two, looking, opa
     finally:
@@ -135,6 +140,9 @@ async def test_a_replica_whose_watch_is_stuck_confirms_nothing_and_rolls_nobody_
         two.line.freeze()
         frozen = time.time()
         cluster.apply(edited(2))
+        await two.points.until(lambda: enforced(cluster)[1] == "Lagging", "the decision point that it serves is named")
+        assert "orders-0" in enforced(cluster)[2]
+        assert (await looking.now()).edit == 1
         fresh = await served_after(two, two.near, frozen)
         stuck = await two.served(two.far)
         assert stuck is not None, "it still knows who is asking"
@@ -144,9 +152,6 @@ async def test_a_replica_whose_watch_is_stuck_confirms_nothing_and_rolls_nobody_
         assert (stuck.serial, stuck.revision) in two.recorded()
         assert (fresh.serial, fresh.revision) == two.recorded()[-1]
         assert stuck.serial < fresh.serial
-        await two.points.until(lambda: enforced(cluster)[1] == "Lagging", "the decision point that it serves is named")
-        assert "orders-0" in enforced(cluster)[2]
-        assert (await looking.now()).edit == 1
 
         two.front.turn_to(two.near.port)
         await two.points.decided(opa, request("/edit-1"), "no_grant", 20)
@@ -154,7 +159,7 @@ async def test_a_replica_whose_watch_is_stuck_confirms_nothing_and_rolls_nobody_
         two.front.turn_to(two.far.port)
         await two.is_held(two.far)
         assert await looking.now() == (fresh.serial, 2, False)
-        assert await two.served(two.far) == stuck
+        assert await two.served(two.far) in (stuck, None)  # nothing, once it would have to ask again who is asking
 
         two.line.release()
         cluster.apply(edited(3))
@@ -180,7 +185,7 @@ async def test_an_opa_between_a_replica_that_lags_and_one_that_does_not_only_goe
             assert behind is not None
             assert (behind.serial, behind.revision) in two.recorded()
             seen.append((behind.serial, (await looking.now()).serial))
-        assert sum(served < run for served, run in seen) >= EDITS // 2, f"the replica did not lag: {seen}"
+        assert sum(served < run for served, run in seen) >= 2, f"the replica did not lag: {seen}"
         await two.points.until(lambda: enforced(cluster)[:2] == ACKNOWLEDGED, "the last edit is acknowledged")
         await two.is_held(two.far)
         cluster.apply(edited(EDITS + 1))

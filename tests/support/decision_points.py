@@ -117,6 +117,7 @@ class DecisionPoints:
             yield opa
         finally:
             await opa.close()
+            kubectl("delete", "pod", pod, "-n", namespace)  # while it is there, its silence is no agreement
 
     def _pod(self, namespace: str, account: str, pod: str) -> str:
         role = {

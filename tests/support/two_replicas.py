@@ -91,7 +91,7 @@ class TwoReplicas:
         """
         key_id, key = self._key()
         url = f"https://{LOOPBACK}:{replica.port}/bundles/{key_id}/shop/policy"
-        timeout = aiohttp.ClientTimeout(total=4)
+        timeout = aiohttp.ClientTimeout(total=10)
         connector = aiohttp.TCPConnector(ssl=self._tls(), force_close=True)
         try:
             async with (
