@@ -1,7 +1,7 @@
 # METADATA
 # description: |
-#   The request, whoever asks. `valid` says that it has the shape of the contract, `readable` that its method and path can be
-#   read in one way only.
+#   The request, whoever asks. `valid` says that it has the shape of the contract, `segments` are there where its method and path
+#   can be read in one way only.
 package zerotrust.authz.request
 
 import data.zerotrust.authz.inputs.envoy
@@ -41,13 +41,8 @@ valid if {
 	is_object(headers)
 }
 
-readable if {
-	# Some servers read `delete` as DELETE.
-	regex.match(`\A[A-Z][A-Z-]*\z`, asked.method)
-	segments
-}
-
-segments := paths.segments(asked.path)
+# The segments of the path; undefined where method or path could be read in two ways. Some servers read `delete` as DELETE.
+segments := paths.segments(asked.path) if regex.match(`\A[A-Z][A-Z-]*\z`, asked.method)
 
 server := data.zerotrust.policy.servers[asked.server]
 

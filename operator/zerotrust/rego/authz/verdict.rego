@@ -79,7 +79,7 @@ _judged := _denied(_earlier) if {
 _earlier := "stale_bundle" if {
 	not freshness.revocations
 } else := "malformed_request" if {
-	not request.readable
+	not request.segments
 } else := "no_identity" if {
 	not identity.client
 } else := "revoked_identity" if {
