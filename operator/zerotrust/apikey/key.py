@@ -36,6 +36,10 @@ class BadKey(ZerotrustError):
     """A text is no API key; the message never holds a part of the text."""
 
 
+class MistypedKey(BadKey):
+    """A text has the shape of an API key, and its check digits are wrong."""
+
+
 class ApiKeyText:
     """An API key in plaintext. Only `reveal()` shows it; as text, and to whoever compares or serialises, it is its id."""
 
@@ -103,7 +107,7 @@ def _checked(text: str) -> KeyID:
     if shape is None:
         raise BadKey("an API key looks like sk_<id>.<secret>, with letters, digits, - and _ only")
     if not hmac.compare_digest(_check(text[:-8]), shape[2]):
-        raise BadKey("the API key's check digits are wrong: a part of it was mistyped or lost")
+        raise MistypedKey("the API key's check digits are wrong: a part of it was mistyped or lost")
     return KeyID(shape[1])
 
 

@@ -15,6 +15,7 @@ from zerotrust.cli.diff import diff
 from zerotrust.cli.explain import explain
 from zerotrust.cli.forwarding import forward_auth
 from zerotrust.cli.graph import graph
+from zerotrust.cli.keys import keys
 from zerotrust.cli.policy_tests import test
 from zerotrust.cli.render import render
 from zerotrust.cli.verify import verify
@@ -196,6 +197,7 @@ zerotrust.add_command(diff)
 zerotrust.add_command(explain)
 zerotrust.add_command(forward_auth)
 zerotrust.add_command(graph)
+zerotrust.add_command(keys)
 zerotrust.add_command(render)
 zerotrust.add_command(test)
 zerotrust.add_command(verify)
