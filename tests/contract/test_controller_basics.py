@@ -1,12 +1,15 @@
 """The controller against the fake API server: what it writes, and that it writes nothing more."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.fakeapi import FakeApi
 from tests.support.rig import OPERATOR_NAMESPACE, TRUST_DOMAIN, Rig, replica, resource, running
+from zerotrust.common.naming import Ref
 
 
 @pytest.fixture
@@ -89,3 +92,31 @@ async def test_the_second_replica_waits_and_takes_over(server: FakeApi, tmp_path
     finally:
         second.terminate()
         assert await second.wait() == 0
+
+
+async def test_an_edit_that_a_status_write_is_the_first_to_see_is_not_lost(
+    server: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch tells of the edit afterwards, with a version that is known already."""
+    async with running(server, tmp_path) as rig:
+        rig.domain()
+        await rig.until(lambda: rig.condition("Ready", TRUST_DOMAIN, None)[0] == "True")
+        await rig.watching()
+        send, edited = rig.controller._client.patch, []
+
+        async def patch(ref: Ref, body: Mapping[str, Any], subresource: str = "") -> Any:
+            if (ref.kind, subresource, edited) == ("ServiceIdentity", "status", []):
+                edited.append(ref)
+                server.hold_watches("serviceidentities")
+                server.patch("ServiceIdentity", "orders", {"spec": {"certificate": {"duration": "2h"}}}, "shop")
+            return await send(ref, body, subresource)
+
+        monkeypatch.setattr(rig.controller._client, "patch", patch)
+        rig.identity()
+        await rig.until(lambda: edited)
+        await rig.idle()
+        server.release_watches("serviceidentities")
+        await rig.until(lambda: rig.issued() == 2)
+        await rig.until(
+            lambda: server.get("ServiceIdentity", "orders", "shop")["status"]["observedGeneration"] == 2,
+        )

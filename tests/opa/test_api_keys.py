@@ -339,7 +339,8 @@ async def test_the_bundle_server_reads_when_a_key_was_used(opa: Opa) -> None:
     now = datetime.now(UTC)
     summary = LogReader(Directory(), 100, 100, 10).summary(events, caller, now)
     assert (summary.malformed, summary.foreign) == (0, 0)
-    assert set(summary.last_used) == {ID}
+    assert {key_id for key_id, reason in summary.key_uses if not reason} == {ID}
+    assert "expired_key" in {reason for _, reason in summary.key_uses}
     assert sorted(labels.reason for labels in summary.decided) == ["allowed", "bad_key", "expired_key"]
 
 

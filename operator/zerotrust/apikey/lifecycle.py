@@ -78,9 +78,10 @@ def decide(snapshot: ApiKeySnapshot) -> Decision:
         events.append(
             Event("Normal", "Adopted", "the Secret's key goes on: it was made for an ApiKey of this name", "Adopt")
         )
-    for step in (_revoked, _delivered, _retired_early):
-        memory, said = step(snapshot, memory)
-        events += said
+    memory, said = _revoked(snapshot, memory)
+    events += said
+    memory, said = _retired_early(snapshot, _delivered(snapshot, memory))
+    events += said
     memory = _without_ended(snapshot, memory)
     current, pending = _current(memory), _pending(snapshot, memory)
     why = None
@@ -91,14 +92,14 @@ def decide(snapshot: ApiKeySnapshot) -> Decision:
     if pending is None and (why is None or blocked is None):
         memory = memory.without(*(key.id for key in memory.keys if _is_lost(key)))
     if why is not None and blocked is None:
-        memory = _relieved(snapshot, memory)
-        if len(memory.keys) >= MAX_KEYS or not snapshot.room:
+        relieved = _relieved(snapshot, memory)
+        if len(relieved.keys) >= MAX_KEYS or not snapshot.room:
             blocked = Reason("TooManyKeys", f"{len(memory.keys)} keys are remembered; wait until the oldest have ended")
-        elif snapshot.candidate is None or memory.key(snapshot.candidate.id) is not None:
+        elif snapshot.candidate is None or relieved.key(snapshot.candidate.id) is not None:
             generate = True
         else:
             pending = _issued(snapshot, snapshot.candidate)
-            memory = replace(memory, keys=(*memory.keys, pending))
+            memory = replace(relieved, keys=(*relieved.keys, pending))
             events.append(Event("Normal", "KeyIssued", f"{why.message}; key {pending.id} is being published", "Issue"))
     standing = Standing(
         current,
@@ -137,19 +138,18 @@ def _revoked(snapshot: ApiKeySnapshot, memory: Memory) -> tuple[Memory, list[Eve
     return memory, events
 
 
-def _delivered(snapshot: ApiKeySnapshot, memory: Memory) -> tuple[Memory, list[Event]]:
+def _delivered(snapshot: ApiKeySnapshot, memory: Memory) -> Memory:
     """A key counts as delivered once it is seen in the Secret; then, and only then, the keys before it get an end."""
     key = next((one for one in memory.keys if one.delivered is None and _is_held(snapshot, one)), None)
     if key is None:
-        return memory, []
+        return memory
     moment = max(times.next_whole_second(snapshot.now), key.issued)
     end = moment + snapshot.spec.rotation.overlap
     if key.revoked is None:
         for older in memory.keys:
             if older.delivered is not None and older.retires is None:
                 memory = memory.with_key(replace(older, retires=min(end, older.expires)))
-    text = f"key {key.id} is in the Secret, good until {times.render(good_until(key, snapshot.spec))}"
-    return memory.with_key(replace(key, delivered=moment)), [Event("Normal", "KeyDelivered", text, "Deliver")]
+    return memory.with_key(replace(key, delivered=moment))
 
 
 def _retired_early(snapshot: ApiKeySnapshot, memory: Memory) -> tuple[Memory, list[Event]]:
@@ -197,11 +197,11 @@ def _relieved(snapshot: ApiKeySnapshot, memory: Memory) -> Memory:
     surplus = len(memory.keys) - MAX_KEYS + 1
     if surplus <= 0 or not snapshot.clock_agrees:
         return memory
-    settled = snapshot.now - max(RETENTION, snapshot.grace)
+    settled, current = snapshot.now - max(RETENTION, snapshot.grace), _current(memory)
     ended = [
         key for key in memory.keys if key.revoked is None and key.retires is not None and key.retires <= snapshot.now
     ]
-    revoked = [key for key in memory.keys if key.revoked is not None and key.revoked <= settled]
+    revoked = [key for key in memory.keys if key.revoked is not None and key.revoked <= settled and key is not current]
     return memory.without(*(key.id for key in [*ended, *revoked][:surplus]))
 
 

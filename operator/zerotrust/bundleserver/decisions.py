@@ -9,9 +9,11 @@ from typing import Any, NamedTuple, Protocol
 from zerotrust.bundleserver import words
 from zerotrust.bundleserver.caller import Caller, IdentityResolver
 from zerotrust.bundleserver.refusals import Refused
+from zerotrust.opabundle.reports import UNKNOWN_KEY
 from zerotrust.pki.spiffe import SpiffeID
 
 OTHER = "other"
+_REFUSED_KEYS = ("expired_key", "revoked_key")
 NOBODY = "none"
 _MOST_NAMES = 256
 
@@ -48,7 +50,8 @@ class UnknownKey:
 @dataclass(frozen=True, slots=True)
 class LogSummary:
     """What one upload says. `decided` are verdicts in force, `observed` what an Observe server would have got,
-    `candidates` what policies in Observe would change; `last_used` is the newest use of each API key id.
+    `candidates` what policies in Observe would change; `key_uses` is the newest use of each API key id, by
+    id and reason: empty where it was accepted, else why it was refused.
     `foreign` events were about servers of other namespaces, `malformed` ones could not be read: both count for nothing.
     """
 
@@ -60,7 +63,7 @@ class LogSummary:
     observed: Counter[Labels] = field(default_factory=Counter)
     candidates: Counter[Labels] = field(default_factory=Counter)
     denials: tuple[Denial, ...] = ()
-    last_used: Mapping[str, datetime] = field(default_factory=dict)
+    key_uses: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
     unknown_keys: frozenset[UnknownKey] = frozenset()
     foreign: int = 0
     malformed: int = 0
@@ -91,7 +94,7 @@ class LogReader:
             raise Refused(400, "malformed", f"decision logs must be a list of at most {self.entries} events")
         counts: dict[str, Counter[Labels]] = {"decided": Counter(), "observed": Counter(), "candidate": Counter()}
         denials: deque[Denial] = deque(maxlen=self.denials)
-        used: dict[str, datetime] = {}
+        used: dict[tuple[str, str], datetime] = {}
         unknown: set[UnknownKey] = set()
         foreign = malformed = 0
         for event in body:
@@ -106,8 +109,9 @@ class LogReader:
                 self._count(counts[view], labels)
             if not decision.allowed:
                 denials.append(decision.denial())
-            if decision.key_id and decision.allowed and _room(used, decision.key_id):
-                used[decision.key_id] = max(decision.at, used.get(decision.key_id, decision.at))
+            use = decision.key_use()
+            if use is not None and _room(used, use):
+                used[use] = max(decision.at, used.get(use, decision.at))
             if decision.unknown_key and _room(unknown, decision.unknown_key):
                 unknown.add(decision.unknown_key)
         return LogSummary(
@@ -136,6 +140,7 @@ class _Decision:
     reason: str
     method: str
     key_id: str
+    unknown_key_id: str
     unknown_key: UnknownKey | None
     answer: Mapping[str, Any]
 
@@ -156,6 +161,7 @@ class _Decision:
             reason=reason,
             method=words.method(_request_method(words.member(event, "input"))),
             key_id=words.key_id(answer.get("key_id")),
+            unknown_key_id=words.key_id(answer.get("unknown_key_id")),
             unknown_key=UnknownKey(words.name(words.member(unknown, "provider")), kid) if kid else None,
             answer=answer,
         )
@@ -168,6 +174,14 @@ class _Decision:
             reason = words.code(words.member(self.answer.get(view), "reason"))
             if reason:
                 yield view, Labels(server, client, reason)
+
+    def key_use(self) -> tuple[str, str] | None:
+        """Which API key was used, and why not if it was refused for its own sake."""
+        if self.unknown_key_id:
+            return self.unknown_key_id, UNKNOWN_KEY
+        if not self.key_id or not (self.allowed or self.reason in _REFUSED_KEYS):
+            return None
+        return self.key_id, "" if self.allowed and self.reason not in _REFUSED_KEYS else self.reason
 
     def denial(self) -> Denial:
         policy, rule = words.name(self.answer.get("policy")), words.name(self.answer.get("rule"))

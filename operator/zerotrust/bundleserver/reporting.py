@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from zerotrust.bundleserver.decisions import LogSummary
 from zerotrust.bundleserver.intake import Delivery, Report
+from zerotrust.bundleserver.keyuse import KeyUses
 from zerotrust.bundleserver.publisher import Publisher
 from zerotrust.bundleserver.shelf import Kind
 from zerotrust.common.naming import Ref
@@ -52,6 +53,7 @@ class Reporting:
         self._unknown: dict[str, dict[str, UnknownKid]] = {}
         self._denied: dict[str, OrderedDict[tuple[str, str, str], Denied]] = {}
         self._unheard: dict[str, datetime] = {}
+        self._keys, self._since = KeyUses(), clock.now()
         self._written: dict[str, NamespaceReport] | None = None
         self._at: datetime | None = None
 
@@ -91,6 +93,7 @@ class Reporting:
 
     def decisions(self, summary: LogSummary) -> None:
         """Take what people should hear of out of a decision log."""
+        self._keys.note(summary)
         if summary.unknown_keys:
             self._note_unknown_keys(summary)
         known = self._denied.setdefault(summary.namespace, OrderedDict())
@@ -137,6 +140,8 @@ class Reporting:
                 self._lacking(namespace, now),
                 self._denials(namespace, now),
                 self._unheard.get(namespace),
+                self._keys.current(namespace, now),
+                self._since if self._keys.logged(namespace) else None,
             )
         return found
 

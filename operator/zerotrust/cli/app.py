@@ -19,6 +19,7 @@ from kubernetes.aio.client import Configuration
 
 from zerotrust.common import naming
 from zerotrust.common.naming import Ref
+from zerotrust.engine.apikeys import ApiKeyController, ApiKeyRecordController, Desk
 from zerotrust.engine.bundles import (
     BundleRecordController,
     OpaConfigController,
@@ -34,6 +35,7 @@ from zerotrust.engine.enforcement import Enforcement
 from zerotrust.engine.identities import IdentityController
 from zerotrust.engine.isolation import DefaultDenyController, NamespaceIsolation, RecordController
 from zerotrust.engine.keyfetching import KeyFetching
+from zerotrust.engine.keyuses import KeyUses
 from zerotrust.engine.policies import NetworkPolicyController, TrustPolicyController
 from zerotrust.engine.policybook import PolicyBook
 from zerotrust.engine.providers import ProviderMemoryController, Providers
@@ -108,18 +110,30 @@ class Controller:
         domains = TrustDomains(self.cache, options.namespace)
         book = PolicyBook(self.cache, domains, self._clock)
         isolation = NamespaceIsolation(self.cache, domains)
-        contents = BundleContents(self.cache, book, domains, self._clock)
+        self.contents = contents = BundleContents(self.cache, book, domains, self._clock)
         enforcement = Enforcement(self.cache, contents, options.namespace, self._clock)
         widenings = Widenings(self.cache, book, enforcement, self._clock)
         networks = NetworkPolicyController(self.cache, book, domains, isolation, self._clock, widenings)
         providers = Providers(self.cache, domains)
         self.key_fetching = KeyFetching(self.cache, providers, self._clock, options.private_issuers)
+        desk, uses = Desk(), KeyUses(contents.keys)
         self.engine = Engine(
             self.cache,
             (
                 TrustDomainController(self.cache, domains, entropy, lambda: self._client.skew, providers.keys_of),
                 TrustBundleController(self.cache, domains),
                 IdentityController(self.cache, domains, key_ring, entropy),
+                ApiKeyController(
+                    self.cache,
+                    contents.keys,
+                    enforcement,
+                    options.namespace,
+                    lambda namespace: contents.validity(namespace, "policy"),
+                    lambda: self._client.skew,
+                    desk,
+                    uses,
+                ),
+                ApiKeyRecordController(self.cache, contents.keys, options.namespace, desk, uses, self._clock),
                 TrustPolicyController(self.cache, book, networks, enforcement, self._clock),
                 networks,
                 DefaultDenyController(self.cache, isolation),

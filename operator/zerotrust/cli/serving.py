@@ -48,6 +48,7 @@ WATCHED = (
     resources.CONTROLLER_REVISIONS,
     resources.TRUST_DOMAINS,
     resources.SERVICE_IDENTITIES,
+    resources.API_KEYS,
     resources.TRUST_POLICIES,
 )
 LEAST_PERIOD = timedelta(seconds=2)

@@ -5,12 +5,22 @@ A plan is complete in itself and safe to carry out twice; whoever makes one has 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple
 
 from zerotrust.common.naming import Ref
 
 Manifest = Mapping[str, Any]
+
+
+class Copy(NamedTuple):
+    """A value of a Secret that is to stand in another place: read when the plan is carried out, and only if it is still the one
+    with this SHA-256.
+    """
+
+    ref: Ref
+    data_key: str
+    digest: bytes
 
 
 @dataclass(frozen=True)
@@ -19,12 +29,14 @@ class Apply:
 
     The executor creates the object when it is absent, and otherwise sends a merge patch (RFC 7396) of what differs.
     `repairs` says that the object was right once, so that a difference is somebody else's edit and is counted.
-    `exact` names top-level fields of which nothing may be there that the manifest does not say.
+    `exact` names top-level fields of which nothing may be there that the manifest does not say. `copies` are values of `data`
+    that nobody but the API server has.
     """
 
     manifest: Manifest
     repairs: bool = False
     exact: tuple[str, ...] = ()
+    copies: Mapping[str, Copy] = field(default_factory=dict)
 
     @property
     def ref(self) -> Ref:
@@ -39,6 +51,14 @@ class Delete:
 
     ref: Ref
     uid: str
+
+
+class Touch(NamedTuple):
+    """Another controller's object to look at once the plan is carried out, at the latest after `within`."""
+
+    controller: str
+    ref: Ref
+    within: timedelta
 
 
 @dataclass(frozen=True)
@@ -57,7 +77,7 @@ class Plan:
 
     `status` is the whole status to show (None: leave it), compared before it is written. `requeue_at` is when time alone
     will change the answer. `refresh` names objects outside the watches that must be read again.
-    `outcomes` are counted by the telemetry: `(metric, label, value)`.
+    `outcomes` are counted by the telemetry: `(metric, label, value)`. `touches` are handed on when all is done.
     """
 
     applies: tuple[Apply, ...] = ()
@@ -67,6 +87,7 @@ class Plan:
     requeue_at: datetime | None = None
     refresh: tuple[Ref, ...] = ()
     outcomes: tuple["Outcome", ...] = field(default=())
+    touches: tuple[Touch, ...] = ()
 
 
 @dataclass(frozen=True)

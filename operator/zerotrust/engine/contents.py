@@ -9,6 +9,7 @@ from zerotrust.common import naming
 from zerotrust.common.errors import SpecError
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ConfigMap
+from zerotrust.engine.apikeybook import API_KEYS, ApiKeyBook
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import Clock
 from zerotrust.engine.policybook import POLICIES, AcceptedVersion, PolicyBook
@@ -31,7 +32,12 @@ from zerotrust.trustdomain.bundle import PEM_KEY
 from zerotrust.trustdomain.resource import IdentityProvider, PolicyBundles, TrustDomainSpec
 
 RECORDS = "bundle-records"
+_WITHOUT_KEYS = ""  # namespaces without revoked keys share one content
 REVOKING = "identities-that-revoke"
+
+
+Part = AcceptedVersion | str
+"""A version of a policy, or a key's id."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,9 @@ class BundleContents:
 
     def __init__(self, cache: Cache, book: PolicyBook, domains: TrustDomains, clock: Clock) -> None:
         self._cache, self._book, self._domains, self._clock = cache, book, domains, clock
+        self.keys = ApiKeyBook(cache, domains.operator_namespace, self.spiffe_id)
         self._policies: dict[str, Content] = {}
-        self._revocations: Content | None = None
+        self._revocations: dict[str, Content] = {}
         self._cutoffs: dict[SpiffeID, Cutoff] | None = None
         self._asked: tuple[Change, frozenset[str]] | None = None
         cache.index(RECORDS, "ConfigMap", self._recorded)
@@ -73,10 +80,16 @@ class BundleContents:
         return record.read(self._cache.get(self.record_ref(namespace)))
 
     def is_needed(self, namespace: str) -> bool:
-        """Whether a namespace has bundles, or wants them: a bundle server is there, and a policy asks for a decision point."""
+        """Whether a namespace has bundles, or wants them: a bundle server is there, and a policy asks for a decision point, or
+        there are ApiKeys.
+        """
         if self._cache.get(self.record_ref(namespace)) is not None:
             return True
-        if self._cache.get(self._bundle_server) is None or not self._cache.size(POLICIES, namespace):
+        if self._cache.get(self._bundle_server) is None:
+            return False
+        if self.keys.has_keys(namespace):
+            return True
+        if not self._cache.size(POLICIES, namespace):
             return False
         return any("OPA" in self._book.table(one).layers for one in self._book.identities(namespace))
 
@@ -88,25 +101,32 @@ class BundleContents:
     def content(self, namespace: str, kind: Kind) -> Content:
         """What a bundle should say now."""
         if kind == "revocations":
-            if self._revocations is None:
-                document = revocations_document({name: one.before for name, one in self.cutoffs().items()})
-                self._revocations = Content(document, content_hash(document, {}))
-            return self._revocations
+            revoked = self.keys.revoked(namespace)
+            place = namespace if revoked else _WITHOUT_KEYS
+            if place not in self._revocations:
+                document = revocations_document({name: one.before for name, one in self.cutoffs().items()}, revoked)
+                self._revocations[place] = Content(document, content_hash(document, {}))
+            return self._revocations[place]
         known = self._policies.get(namespace)
         if known is None:
             document = self._document(namespace)
             known = self._policies[namespace] = Content(document, content_hash(document, modules()))
         return known
 
-    def is_recorded(self, namespace: str) -> bool:
-        """Whether the policy bundle that is recorded says what it should say now."""
-        entry = self.record(namespace).get("policy")
-        return entry is not None and entry.revision == self.content(namespace, "policy").revision
+    def is_recorded(self, namespace: str, kind: Kind) -> bool:
+        """Whether the bundle that is recorded says what it should say now."""
+        entry = self.record(namespace).get(kind)
+        return entry is not None and entry.revision == self.content(namespace, kind).revision
 
-    def versions(self, namespace: str) -> set[AcceptedVersion]:
-        """What the policy bundle is made of now, so that one can ask since when it is in it."""
+    def parts(self, namespace: str, kind: Kind) -> set[Part]:
+        """What a bundle is made of now, so that one can ask since when it is in it: versions of policies and keys' ids, or
+        the ids of revoked keys.
+        """
+        document = self.content(namespace, kind).document
+        if kind == "revocations":
+            return set(document["keys"])
         policies: list[Policy] = self._cache.find(POLICIES, namespace)
-        return {self._book.version(one) for one in policies}
+        return {*(self._book.version(one) for one in policies), *document["api_keys"]}
 
     def _document(self, namespace: str) -> dict[str, Any]:
         servers, domains = [], {}
@@ -124,7 +144,7 @@ class BundleContents:
             for name, spec in domains.items()
         }
         authorities = {name: found for name in domains if (found := self._authorities(name))}
-        return policy_document(servers, self.spiffe_id, providers, authorities)
+        return policy_document(servers, self.spiffe_id, providers, authorities, self.keys.good(namespace))
 
     def _provider(self, trust_domain: str, provider: IdentityProvider) -> dict[str, object] | None:
         """With the keys that stand in the resource, or those that the controller has fetched and published; None without any."""
@@ -202,8 +222,10 @@ class BundleContents:
         if not change.ref.name.endswith(naming.BUNDLE_RECORD_SUFFIX):
             for namespace in self.concerned(change):
                 self._policies.pop(namespace, None)
+                self._revocations.pop(namespace, None)
         if change.ref == self.revocations_ref or change.ref.kind == "TrustDomain" or _revokes(change):
-            self._cutoffs = self._revocations = None
+            self._cutoffs = None
+            self._revocations.clear()
 
     def concerned(self, change: Change) -> frozenset[str]:
         """The namespaces whose bundles a change may change; found once for all who listen to the change."""
@@ -213,9 +235,11 @@ class BundleContents:
 
     def _find(self, change: Change) -> Iterator[str]:
         yield from (server.namespace for server in self._book.servers_of(change))
+        yield from self.keys.concerned(change)
         match change.ref.kind:
             case "ServiceIdentity" if change.ref == self._bundle_server:
-                yield from (str(namespace) for namespace, _ in self._cache.sizes(POLICIES))
+                for index in (POLICIES, API_KEYS):
+                    yield from (str(namespace) for namespace, _ in self._cache.sizes(index))
                 yield from self.namespaces()
             case "ServiceIdentity" if _revokes(change):
                 yield from self.namespaces()

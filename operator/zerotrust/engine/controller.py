@@ -207,6 +207,9 @@ class Engine:
             await self._failed(key, controller, error)
         else:
             self._settle(key, plan.requeue_at)
+            for touch in plan.touches:
+                after = Key(touch.controller, touch.ref)
+                self.scheduler.no_later_than(("soon", after), self._clock.now() + touch.within)
             self._metrics.reconciled(key.controller, time.perf_counter() - started, plan.outcomes)
 
     async def _decide(self, controller: Controller, snapshot: Any) -> Plan:

@@ -5,6 +5,7 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
+from zerotrust.common import naming
 from zerotrust.common.observed import ConfigMap, ControllerRevision, NetworkPolicy
 from zerotrust.common.plan import Apply
 from zerotrust.pki.secret import ObservedSecret, digest
@@ -60,12 +61,17 @@ class _Digest:
         self._value = value
 
     def __eq__(self, other: object) -> bool:
-        try:
-            return isinstance(other, str) and digest(base64.b64decode(other, validate=True)) == self._value
-        except (binascii.Error, ValueError):
-            return False
+        return is_value(other, self._value)
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def is_value(text: object, expected: bytes) -> bool:
+    """Tell whether a text is the base64 of the value with this SHA-256."""
+    try:
+        return isinstance(text, str) and digest(base64.b64decode(text, validate=True)) == expected
+    except (binascii.Error, ValueError):
+        return False
 
 
 _IDENTIFYING = ("apiVersion", "kind")
@@ -102,7 +108,9 @@ def _same(present: Any, value: Any) -> bool:
 
 
 def is_complete(manifest: Mapping[str, Any]) -> bool:
-    """Tell whether an object can be created from the manifest: a TLS Secret cannot without its key."""
+    """Tell whether an object can be created from the manifest: a Secret cannot without the key that it is for."""
+    if manifest["metadata"].get("labels", {}).get(naming.COMPONENT) == naming.COMPONENT_API_KEY:
+        return any(manifest["data"].get(name) is not None for name in ("api-key", "API_KEY"))
     return manifest.get("type") != "kubernetes.io/tls" or "tls.key" in manifest.get("data", {})
 
 

@@ -1,19 +1,21 @@
 """What bundle servers report, held against what is recorded: which decision points run which version of a policy."""
 
 from collections.abc import Iterator, Set
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from zerotrust.apikey.snapshot import Acknowledged, Lagging, NotServed, Reach
 from zerotrust.common import naming
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ConfigMap
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import Clock
-from zerotrust.engine.contents import BundleContents
+from zerotrust.engine.contents import BundleContents, Part
 from zerotrust.engine.policybook import AcceptedVersion
 from zerotrust.opabundle import reports
-from zerotrust.opabundle.record import Entry
-from zerotrust.opabundle.reports import SKEW, NamespaceReport, Point, ReportSnapshot
+from zerotrust.opabundle.archive import Kind
+from zerotrust.opabundle.record import KINDS, Entry
+from zerotrust.opabundle.reports import SKEW, KeyUse, NamespaceReport, Point, ReportSnapshot
 from zerotrust.policy.delivery import DecisionPoint, Delivery, Denial
 from zerotrust.policy.survey import Survey, survey_ref
 
@@ -34,7 +36,7 @@ class Enforcement:
     def __init__(self, cache: Cache, contents: BundleContents, operator_namespace: str, clock: Clock) -> None:
         self._cache, self._contents, self._clock = cache, contents, clock
         self._known: dict[str, tuple[tuple[str, ...], _Heard]] = {}
-        self._first: dict[str, dict[AcceptedVersion, int]] = {}
+        self._first: dict[tuple[str, Kind], dict[Part, int]] = {}
         cache.index(REPORTS, "ConfigMap", lambda one: [""] if reports.is_report(one, operator_namespace) else [])
         cache.listen(self._changed)
 
@@ -52,23 +54,44 @@ class Enforcement:
         if change.ref.kind == "ConfigMap" and change.ref.name.endswith(naming.BUNDLE_RECORD_SUFFIX):
             namespace = change.ref.name.removesuffix(naming.BUNDLE_RECORD_SUFFIX)
             if change.new is not None and change.ref == self._contents.record_ref(namespace):
-                self._note(namespace)
+                for kind in KINDS:
+                    self._note(namespace, kind)
 
-    def _note(self, namespace: str) -> None:
-        """Remember which serial was the first that has a version in it: serials grow, so every later one has it too."""
-        if self._contents.is_recorded(namespace):
-            serial = self._contents.record(namespace)["policy"].serial
-            before = self._first.get(namespace, {})
-            self._first[namespace] = {one: before.get(one, serial) for one in self._contents.versions(namespace)}
+    def _note(self, namespace: str, kind: Kind) -> None:
+        """Remember which serial was the first that has a part in it: serials grow, so every later one has it too."""
+        if self._contents.is_recorded(namespace, kind):
+            serial = self._contents.record(namespace)[kind].serial
+            before = self._first.get((namespace, kind), {})
+            self._first[namespace, kind] = {
+                one: before.get(one, serial) for one in self._contents.parts(namespace, kind)
+            }
 
-    def first_serial(self, namespace: str, version: AcceptedVersion) -> int | None:
-        """The serial from which on policy bundles have a version in them; None while that is not known.
+    def first_serial(self, namespace: str, part: Part, kind: Kind = "policy") -> int | None:
+        """The serial from which on bundles have a part in them; None while that is not known.
 
         After a restart it is the serial that is current then, which is later than the truth and never earlier.
         """
-        if version not in self._first.get(namespace, {}):
-            self._note(namespace)
-        return self._first.get(namespace, {}).get(version)
+        if part not in self._first.get((namespace, kind), {}):
+            self._note(namespace, kind)
+        return self._first.get((namespace, kind), {}).get(part)
+
+    def reach(self, namespace: str, part: Part, kind: Kind = "policy") -> Reach:
+        """How far a part of a namespace's bundles is: with everybody who decides there, only served, or not even that.
+
+        Where there is no decision point, being served is as far as it goes.
+        """
+        first, entry = self.first_serial(namespace, part, kind), self._contents.record(namespace).get(kind)
+        if first is None or entry is None:
+            return NotServed()
+        if not any(one.served.get(kind, 0) >= first for one in self._heard(namespace).reports):
+            return NotServed()
+        lagging = [
+            point.pod
+            for point in self._living(namespace)
+            if point.revisions.get(kind) != entry.revision and point.serials.get(kind, 0) < first
+        ]
+        lagging += [one.pod for one in self._unheard(namespace)]
+        return Lagging(tuple(lagging)) if lagging else Acknowledged()
 
     def delivery(self, namespace: str, version: AcceptedVersion) -> Delivery:
         """How far an accepted version is."""
@@ -128,6 +151,17 @@ class Enforcement:
             if one.account == account:
                 found[one.client, one.reason] = Denial(one.at, target, one.client, one.reason)
         return tuple(found.values())
+
+    def key_uses(self, namespace: str) -> Iterator[KeyUse]:
+        """What decision logs tell of API keys of a namespace."""
+        for report in self._heard(namespace).reports:
+            yield from report.keys
+
+    def logs_since(self, namespace: str) -> datetime | None:
+        """Since when every bundle server has listened to decision logs; None while none of the namespace's come."""
+        found = [one for one in self._heard(namespace).reports if one.served]
+        heard = [one.logs_since for one in found if one.logs_since is not None]
+        return max(heard, default=None)
 
     def report(self, ref: Ref) -> ReportSnapshot | None:
         """What decides about a report, None when that object is none."""

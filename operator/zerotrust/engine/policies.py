@@ -60,7 +60,7 @@ class NetworkPolicyController(Statusless):
         match change.ref.kind:
             case "NetworkPolicy" if change.ref.name.startswith(naming.NETWORK_POLICY_PREFIX):
                 yield Touched(change.ref)
-            case "TrustPolicy" | "ControllerRevision" | "ServiceIdentity":
+            case "TrustPolicy" | "ControllerRevision" | "ServiceIdentity" | "ApiKey":
                 refs = self._book.policies_of(places)
                 places |= set(self._isolated_clients(self._policies(refs)))
             case "ConfigMap" if change.ref.name.endswith(naming.ISOLATION_RECORD_SUFFIX):
@@ -194,7 +194,7 @@ class TrustPolicyController:
             case "ConfigMap":
                 for namespace in self._enforcement.concerned(change):
                     yield from (Touched(policy.meta.ref, SOON) for policy in self._cache.find(POLICIES, namespace))
-            case "ServiceIdentity" | "Namespace" | "TrustDomain":
+            case "ServiceIdentity" | "Namespace" | "TrustDomain" | "ApiKey":
                 yield from self._neighbours(change)
 
     def _neighbours(self, change: Change) -> Iterator[Touched]:

@@ -9,10 +9,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
+from zerotrust.apikey.resource import ApiKeySpec
 from zerotrust.common import naming
 from zerotrust.common.errors import SpecError
 from zerotrust.common.naming import Ref
-from zerotrust.common.observed import ControllerRevision
+from zerotrust.common.observed import ControllerRevision, CustomResource
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import Clock
 from zerotrust.engine.trustdomains import BY_NAMESPACE, Domain, TrustDomains
@@ -31,6 +32,8 @@ BY_TARGET = "policies-by-target"
 BY_CLIENT = "policies-by-client"
 ACCEPTED_BY_TARGET = "accepted-policies-by-target"
 ACCEPTED_BY_CLIENT = "accepted-policies-by-client"
+BY_API_KEY = "policies-by-api-key"
+ACCEPTED_BY_API_KEY = "accepted-policies-by-api-key"
 ACCEPTED = "accepted-policies-by-uid"
 POLICIES = "policies-by-namespace"
 POLICY_BY_NAME = "accepted-policies-by-name"
@@ -65,9 +68,11 @@ class PolicyBook:
         cache.index(BY_ACCOUNT, "ServiceIdentity", lambda one: [(one.meta.namespace, service_account(one))])
         cache.index(BY_TARGET, "TrustPolicy", lambda one: _target_keys(_version(one)))
         cache.index(BY_CLIENT, "TrustPolicy", lambda one: _client_keys(_version(one)))
+        cache.index(BY_API_KEY, "TrustPolicy", lambda one: _api_keys(_version(one)))
         cache.index(POLICIES, "TrustPolicy", lambda one: [one.meta.namespace])
         cache.index(ACCEPTED_BY_TARGET, "ControllerRevision", lambda one: _target_keys(_kept_version(one)))
         cache.index(ACCEPTED_BY_CLIENT, "ControllerRevision", lambda one: _client_keys(_kept_version(one)))
+        cache.index(ACCEPTED_BY_API_KEY, "ControllerRevision", lambda one: _api_keys(_kept_version(one)))
         cache.index(ACCEPTED, "ControllerRevision", lambda one: [one.meta.labels.get(naming.POLICY_UID, "")])
         cache.index(POLICY_BY_NAME, "ControllerRevision", lambda one: [one.meta.annotations.get(naming.POLICY, "")])
         cache.index(OTHERWISE, "ServiceIdentity", lambda one: [""] if _has_selector(one) else [])
@@ -117,11 +122,9 @@ class PolicyBook:
         for one in self._cache.of_kind("Namespace"):
             yield one.meta.name, one.meta.labels
 
-    def api_key_scopes(self, workload: Workload) -> frozenset[str] | None:  # noqa: ARG002 - there are no ApiKeys yet
+    def api_key_scopes(self, workload: Workload) -> frozenset[str] | None:
         """The scopes of the ApiKey at that place, or None when there is none."""
-        return None
-
-    # Policies
+        return _key_grants(self._cache.get(Ref("ApiKey", *workload)))
 
     def revisions(self, uid: str) -> list[ControllerRevision]:
         """The accepted versions that are kept of a policy; only those in the operator's namespace count."""
@@ -170,10 +173,16 @@ class PolicyBook:
         return self._found_by_client((client, MANY, ANY))
 
     def _found_by_client(self, keys: Iterable[Workload]) -> list[Policy]:
+        return self._found(BY_CLIENT, ACCEPTED_BY_CLIENT, keys)
+
+    def _naming_key(self, key: Workload) -> list[Policy]:
+        return self._found(BY_API_KEY, ACCEPTED_BY_API_KEY, [key])
+
+    def _found(self, index: str, accepted_index: str, keys: Iterable[Workload]) -> list[Policy]:
         found: dict[Ref, Policy] = {}
         for key in keys:
-            found |= {one.meta.ref: one for one in self._cache.find(BY_CLIENT, key)}
-            for revision in self._cache.find(ACCEPTED_BY_CLIENT, key):
+            found |= {one.meta.ref: one for one in self._cache.find(index, key)}
+            for revision in self._cache.find(accepted_index, key):
                 policy = self.policy_of(revision)
                 if policy is not None:
                     found[policy.meta.ref] = policy
@@ -272,6 +281,8 @@ class PolicyBook:
                 }
                 keys = {*places, MANY} | ({ANY} if any(_has_selector(one) for one in both) else set())
                 return {*places, *self._targets_of_all(self._found_by_client(keys))}
+            case "ApiKey" if _grants_something_else(change):
+                return set(self._targets_of_all(self._naming_key(Workload(change.ref.namespace, change.ref.name))))
             case "Namespace" if (
                 change.old is None or change.new is None or change.old.meta.labels != change.new.meta.labels
             ):
@@ -356,6 +367,26 @@ def _client_keys(version: Version | None) -> set[Workload]:
             elif peer.any_workload is not None:
                 keys.add(ANY)
     return keys
+
+
+def _api_keys(version: Version | None) -> set[Workload]:
+    """The ApiKeys that a policy names, in its rules and in its tests."""
+    if version is None:
+        return set()
+    namespace, spec = version
+    names = {peer.api_key.name for rule in spec.policy_rules for peer in rule.from_ if peer.api_key is not None}
+    names |= {one.request.api_key for one in spec.tests or ()}
+    return {Workload(namespace, name) for name in names if name is not None}
+
+
+def _grants_something_else(change: Change) -> bool:
+    return _key_grants(change.old) != _key_grants(change.new)
+
+
+def _key_grants(key: CustomResource[ApiKeySpec] | None) -> frozenset[str] | None:
+    if key is None or key.meta.deleting or isinstance(key.spec, SpecError):
+        return None
+    return frozenset(key.spec.scopes)
 
 
 def _has_selector(identity: ObservedIdentity) -> bool:

@@ -5,6 +5,7 @@ Children first, then deletions, then at most one status write, then events (DESI
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from zerotrust.common.merge import without_nulls
@@ -13,7 +14,7 @@ from zerotrust.common.observed import Own
 from zerotrust.common.plan import Apply, Delete, Plan
 from zerotrust.engine.cache import Cache
 from zerotrust.engine.controller import Key, Superseded
-from zerotrust.engine.difference import difference, is_complete, missing, paths
+from zerotrust.engine.difference import difference, is_complete, is_value, missing, paths
 from zerotrust.kube.client import Client
 from zerotrust.kube.errors import AlreadyExists, Conflict, NotFound
 from zerotrust.kube.recorder import Recorder
@@ -77,6 +78,8 @@ class PlanExecutor:
         return self._cache.put(found) is not None
 
     async def _apply(self, key: Key, apply: Apply) -> None:
+        if apply.copies:
+            apply = await self._with_copies(apply)
         observed = self._cache.get(apply.ref)
         if observed is None:
             await self._create(key, apply)
@@ -97,6 +100,20 @@ class PlanExecutor:
         if apply.repairs:
             self._metrics.repaired(apply.ref.kind)
             logger.info("repaired a foreign edit", extra={"object": str(apply.ref), "fields": ", ".join(paths(patch))})
+
+    async def _with_copies(self, apply: Apply) -> Apply:
+        """Read what is to be copied; Superseded when it is no longer what the plan was made for."""
+        data = dict(apply.manifest["data"])
+        for data_key, copy in apply.copies.items():
+            try:
+                text = (await self._client.get(copy.ref)).get("data", {}).get(copy.data_key, "")
+            except NotFound:
+                text = ""
+            if not is_value(text, copy.digest):
+                await self.refresh(copy.ref)
+                raise Superseded
+            data[data_key] = text
+        return replace(apply, manifest={**apply.manifest, "data": data}, copies={})
 
     async def _create(self, key: Key, apply: Apply) -> None:
         if not is_complete(apply.manifest):
@@ -142,4 +159,7 @@ class PlanExecutor:
             if await self.refresh(resource.meta.ref) or self._cache.get(resource.meta.ref) is None:
                 raise Superseded from error  # deleted, or deleted and made again, before the watch has told
             raise
-        self._cache.put(self._observe(resource.meta.ref.kind, answer), key)
+        observed = self._observe(resource.meta.ref.kind, answer)
+        # The answer may be the first to tell of somebody's edit of the spec: then it is not only our own change.
+        own = observed.meta.generation == resource.meta.generation
+        self._cache.put(observed, key if own else None)

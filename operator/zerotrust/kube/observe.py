@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from zerotrust.apikey.resource import ApiKeySpec
 from zerotrust.common import observed
 from zerotrust.engine.cache import Change
 from zerotrust.identity.resource import ServiceIdentitySpec
@@ -33,6 +34,7 @@ class Observer:
             "NetworkPolicy": observed.network_policy,
             "TrustPolicy": reading.observe,
             "TrustDomain": lambda body: observed.custom_resource("TrustDomain", TrustDomainSpec, body),
+            "ApiKey": lambda body: observed.custom_resource("ApiKey", ApiKeySpec, body),
             "ServiceIdentity": lambda body: observed.custom_resource("ServiceIdentity", ServiceIdentitySpec, body),
         }
 

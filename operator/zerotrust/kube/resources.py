@@ -34,6 +34,7 @@ class ResourceType:
 
 TRUST_DOMAINS = ResourceType("TrustDomain", naming.GROUP, naming.VERSION, "trustdomains", namespaced=False)
 SERVICE_IDENTITIES = ResourceType("ServiceIdentity", naming.GROUP, naming.VERSION, "serviceidentities", namespaced=True)
+API_KEYS = ResourceType("ApiKey", naming.GROUP, naming.VERSION, "apikeys", namespaced=True)
 NAMESPACES = ResourceType("Namespace", "", "v1", "namespaces", namespaced=False)
 SERVICE_ACCOUNTS = ResourceType("ServiceAccount", "", "v1", "serviceaccounts", namespaced=True)
 # Only what carries our label is watched: a cluster's other Secrets and ConfigMaps are none of our business.
@@ -76,6 +77,7 @@ WATCHED = (
     NETWORK_POLICIES,
     TRUST_DOMAINS,
     SERVICE_IDENTITIES,
+    API_KEYS,
     TRUST_POLICIES,
 )
 # Questions, not objects: they are posted and answered, and exist nowhere.

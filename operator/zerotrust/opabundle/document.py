@@ -31,12 +31,13 @@ def policy_document(
     spiffe_id: Callable[[Workload], SpiffeID | None],
     providers: Mapping[str, Mapping[str, Mapping[str, object]]],
     authorities: Mapping[str, Sequence[str]],
+    api_keys: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Document:
     """Return the `zerotrust.policy` document of a namespace, without `meta`.
 
     `providers` are entries `{issuer, algorithms, jwks, leeway, not_after}` by trust domain and name, `authorities` PEM
-    certificates by trust domain. Who has no SPIFFE ID yet is left out, as server and as client; so are pods and address ranges,
-    which only layer 4 knows.
+    certificates by trust domain, `api_keys` what `apikey.projection.key_records` gives. Who has no SPIFFE ID yet is left out, as
+    server and as client; so are pods and address ranges, which only layer 4 knows.
     """
     documents = {str(name): _server(one, spiffe_id) for one in servers if (name := spiffe_id(one.table.server))}
     return {
@@ -46,7 +47,7 @@ def policy_document(
             for domain, named in sorted(providers.items())
         },
         "servers": dict(sorted(documents.items())),
-        "api_keys": {},
+        "api_keys": dict(api_keys or {}),
     }
 
 

@@ -1,7 +1,7 @@
 """What bundle servers report, one object for each replica: what it serves, and which revision each decision point runs."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -14,6 +14,8 @@ from zerotrust.policy.survey import Survey, survey_ref
 
 MAX_UNKNOWN, MAX_KID = 16, 64
 MAX_DENIED, MAX_CLIENT = 16, 256
+UNKNOWN_KEY = "unknown_key"  # why a key was refused that no ApiKey has
+MAX_USED, MAX_MISUSED, MAX_REASON = 2_000, 16, 32
 HEARTBEAT = timedelta(minutes=1)  # so often a replica writes while anybody reports to it
 SKEW = timedelta(seconds=30)
 LOOK_AGAIN = timedelta(seconds=30)
@@ -52,10 +54,19 @@ class Denied(NamedTuple):
     at: datetime
 
 
+class KeyUse(NamedTuple):
+    """An API key was used, lately at `at`; `reason` is why it was refused, empty where it was accepted."""
+
+    key_id: str
+    reason: str
+    at: datetime
+
+
 @dataclass(frozen=True)
 class NamespaceReport:
     """One replica's view of one namespace: the serials that it serves, its decision points, key IDs that they lack, and whom
-    they denied lately. `unheard_until` is when the content ends of decision points that it had no room for.
+    they denied lately. `unheard_until` is when the content ends of decision points that it had no room for. `keys` are API keys
+    that were used lately; `logs_since` is since when it has listened to their decision logs, None while none came.
     """
 
     served: Mapping[str, int] = field(default_factory=dict)
@@ -63,6 +74,8 @@ class NamespaceReport:
     unknown: tuple[UnknownKid, ...] = ()
     denied: tuple[Denied, ...] = ()
     unheard_until: datetime | None = None
+    keys: tuple[KeyUse, ...] = ()
+    logs_since: datetime | None = None
 
 
 def manifest(name: str, namespace: str, reports: Mapping[str, NamespaceReport], pod_uid: str = "") -> dict[str, Any]:
@@ -96,10 +109,11 @@ def read(observed: ConfigMap, namespace: str) -> NamespaceReport:
         }
         unknown = tuple(_unknown(one) for one in content.get("unknown", ())[:MAX_UNKNOWN])
         denied = tuple(_denied(one) for one in content.get("denied", ())[:MAX_DENIED])
-        unheard = datetime.fromtimestamp(content["unheardUntil"], UTC) if "unheardUntil" in content else None
+        unheard, logs = (_moment(content, name) for name in ("unheardUntil", "logsSince"))
+        keys = tuple(_use(one) for one in content.get("keys", ())[: MAX_USED + MAX_MISUSED])
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return NamespaceReport()
-    return NamespaceReport(served, points, unknown, denied, unheard)
+    return NamespaceReport(served, points, unknown, denied, unheard, keys, logs)
 
 
 def merged(reports: Iterable[NamespaceReport]) -> tuple[Point, ...]:
@@ -178,8 +192,11 @@ def _rendered(report: NamespaceReport) -> str:
         content["unknown"] = [{**one._asdict(), "at": int(one.at.timestamp())} for one in report.unknown]
     if report.denied:
         content["denied"] = [{**one._asdict(), "at": int(one.at.timestamp())} for one in report.denied]
-    if report.unheard_until:
-        content["unheardUntil"] = int(report.unheard_until.timestamp())
+    if report.keys:
+        content["keys"] = [[one.key_id, one.reason, int(one.at.timestamp())] for one in report.keys]
+    for name, moment in (("unheardUntil", report.unheard_until), ("logsSince", report.logs_since)):
+        if moment is not None:
+            content[name] = int(moment.timestamp())
     return json.dumps(content, sort_keys=True, separators=(",", ":"))
 
 
@@ -190,6 +207,15 @@ def _unknown(entry: Mapping[str, Any]) -> UnknownKid:
 def _denied(entry: Mapping[str, Any]) -> Denied:
     at = datetime.fromtimestamp(entry["at"], UTC)
     return Denied(str(entry["account"]), str(entry["client"])[:MAX_CLIENT], str(entry["reason"]), at)
+
+
+def _use(entry: Sequence[Any]) -> KeyUse:
+    key_id, reason, at = entry
+    return KeyUse(str(key_id)[:MAX_KID], str(reason)[:MAX_REASON], datetime.fromtimestamp(at, UTC))
+
+
+def _moment(content: Mapping[str, Any], name: str) -> datetime | None:
+    return datetime.fromtimestamp(content[name], UTC) if name in content else None
 
 
 def _point(entry: Mapping[str, Any]) -> Point:

@@ -88,6 +88,7 @@ SERVICE_IDENTITIES = ResourceType(
 TRUST_POLICIES = ResourceType(
     "zerotrust.dev", "v1alpha1", "trustpolicies", "trustpolicy", "TrustPolicy", True, True, ("tp",)
 )
+API_KEYS = ResourceType("zerotrust.dev", "v1alpha1", "apikeys", "apikey", "ApiKey", True, True, ("zkey",))
 NETWORK_POLICIES = ResourceType(
     "networking.k8s.io", "v1", "networkpolicies", "networkpolicy", "NetworkPolicy", True, False, ("netpol",), True
 )
@@ -103,7 +104,7 @@ INGRESSES = ResourceType("networking.k8s.io", "v1", "ingresses", "ingress", "Ing
 
 BUILT_IN = (SECRETS, CONFIG_MAPS, SERVICE_ACCOUNTS, NAMESPACES, EVENTS, LEASES, CUSTOM_RESOURCE_DEFINITIONS)
 BUILT_IN += (NETWORK_POLICIES, CONTROLLER_REVISIONS, ENDPOINT_SLICES, PODS, SERVICES, INGRESSES)
-OURS = (TRUST_DOMAINS, SERVICE_IDENTITIES, TRUST_POLICIES)
+OURS = (TRUST_DOMAINS, SERVICE_IDENTITIES, TRUST_POLICIES, API_KEYS)
 
 
 def definition_of(resource: ResourceType) -> Object:

@@ -90,11 +90,17 @@ def test_the_last_use_of_keys_goes_forward_only() -> None:
         an_event("2026-11-22T11:20:00Z", key_id="abcd1234"),
         an_event("2026-11-22T13:00:00Z", key_id="fromthefuture"),
         an_event(key_id="denied123", allowed=False, reason="revoked_key"),
+        an_event(key_id="noscope12345", allowed=False, reason="missing_scope"),
+        an_event(unknown_key_id="neverseen123", allowed=False, reason="bad_key"),
         an_event(key_id=SECRETS[1]),
     )
-    assert found.last_used == {
-        "abcd1234": datetime(2026, 11, 22, 11, 30, tzinfo=UTC),
-        "fromthefuture": NOW,
+    assert {use: at for use, at in found.key_uses.items() if use[0] in ("abcd1234", "fromthefuture")} == {
+        ("abcd1234", ""): datetime(2026, 11, 22, 11, 30, tzinfo=UTC),
+        ("fromthefuture", ""): NOW,
+    }
+    assert set(found.key_uses) - {("abcd1234", ""), ("fromthefuture", "")} == {
+        ("denied123", "revoked_key"),
+        ("neverseen123", "unknown_key"),
     }
 
 

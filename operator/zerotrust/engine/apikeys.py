@@ -1,0 +1,392 @@
+"""The controllers for ApiKeys: one decides about each of them, one writes what a namespace remembers of all of them."""
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from zerotrust.apikey import lifecycle, records, secret, status
+from zerotrust.apikey.key import ApiKeyText, KeyID, RandomBytes, digest, generate
+from zerotrust.apikey.lifecycle import Contents, Decision
+from zerotrust.apikey.memory import Memory
+from zerotrust.apikey.records import RecordsSnapshot
+from zerotrust.apikey.resource import secret_name
+from zerotrust.apikey.snapshot import Acknowledged, ApiKeySnapshot, Fingerprint
+from zerotrust.common import naming, times
+from zerotrust.common.conditions import Condition, false, merge
+from zerotrust.common.errors import SpecError
+from zerotrust.common.naming import Ref
+from zerotrust.common.observed import ConfigMap, Plain
+from zerotrust.common.plan import Apply, Delete, Plan, Touch
+from zerotrust.engine.apikeybook import ApiKey, ApiKeyBook, record_namespace, record_ref
+from zerotrust.engine.cache import Cache, Change
+from zerotrust.engine.clock import Clock
+from zerotrust.engine.controller import Failure, Statusless, Touched
+from zerotrust.engine.enforcement import Enforcement
+from zerotrust.engine.keyuses import KeyUses
+from zerotrust.opabundle.reports import SKEW
+from zerotrust.pki.secret import ObservedSecret
+from zerotrust.trustdomain.reconcile import MAX_SKEW
+
+SECRETS = "api-key-secrets-by-name"
+RECORD = "ApiKeyRecord"
+AT_ONCE, AT_MOST_EVERY = timedelta(milliseconds=20), timedelta(seconds=1)
+LOOK_AGAIN = timedelta(seconds=30)
+# What is on its way for so long is told of; most keys are in the Secret before.
+PATIENCE = timedelta(seconds=5)
+USED_EVERY = timedelta(hours=1)
+
+
+@dataclass
+class Desk:
+    """What only this leader has: fresh keys that are not delivered yet, and what it wants to be remembered, by UID."""
+
+    candidates: dict[str, ApiKeyText] = field(default_factory=dict)
+    wanted: dict[str, dict[str, Memory]] = field(default_factory=dict)
+    adopted: dict[str, dict[str, str]] = field(default_factory=dict)
+    written: dict[str, datetime] = field(default_factory=dict)
+
+    def pause(self, namespace: str, now: datetime) -> timedelta:
+        """A single change is written at once, a wave of them once a second."""
+        last = self.written.get(namespace)
+        return AT_ONCE if last is None else max(AT_ONCE, last + AT_MOST_EVERY - now)
+
+    def forget(self, namespace: str, uid: str) -> None:
+        """Drop everything about an ApiKey that is gone."""
+        self.candidates.pop(uid, None)
+        for kept in (self.wanted, self.adopted):
+            kept.get(namespace, {}).pop(uid, None)
+
+
+@dataclass(frozen=True)
+class Work:
+    """An ApiKey with what a decision about it depends on; `view` is None where its spec cannot be used."""
+
+    resource: ApiKey
+    place: Ref
+    view: ApiKeySnapshot | None
+    there: ObservedSecret | None
+    elsewhere: tuple[ObservedSecret, ...]
+
+
+class ApiKeyController:
+    """Decides about each ApiKey. Plaintexts are made here and leave for the Secret; nothing else ever sees one."""
+
+    name = "ApiKey"
+
+    def __init__(
+        self,
+        cache: Cache,
+        book: ApiKeyBook,
+        enforcement: Enforcement,
+        operator_namespace: str,
+        validity: Callable[[str], timedelta],
+        skew: Callable[[], timedelta | None],
+        desk: Desk,
+        uses: KeyUses,
+        random_bytes: RandomBytes = secrets.token_bytes,
+    ) -> None:
+        self._cache, self._book, self._enforcement = cache, book, enforcement
+        self._operator_namespace, self._validity, self._skew = operator_namespace, validity, skew
+        self._desk, self._uses, self._random = desk, uses, random_bytes
+        self._waiting: dict[str, set[Ref]] = {}
+        self._looked: set[Ref] = set()
+        cache.index(SECRETS, "Secret", lambda one: [_owner(one)])
+
+    def touched_by(self, change: Change) -> Iterable[Touched]:
+        """Which ApiKeys a change makes due."""
+        match change.ref.kind:
+            case "ApiKey":
+                yield Touched(change.ref)
+            case "Secret":
+                for owner in {_owner(one) for one in (change.old, change.new) if one is not None}:
+                    if owner.name:
+                        yield Touched(owner)
+            case "ConfigMap":
+                yield from self._remembered_otherwise(change)
+                for namespace in self._enforcement.concerned(change):
+                    yield from (Touched(ref) for ref in sorted(self._waiting.get(namespace, ())))
+                yield from map(Touched, self._used_otherwise(change))
+
+    def _used_otherwise(self, change: Change) -> Iterator[Ref]:
+        """ApiKeys of which decision logs tell something that their status does not."""
+        if change.new is None or not change.ref.name.startswith(naming.REPORT_PREFIX):
+            return
+        for namespace in change.new.data:
+            yield from self._uses.take(namespace, self._enforcement.key_uses(namespace))
+
+    def _remembered_otherwise(self, change: Change) -> Iterator[Touched]:
+        if change.ref.namespace != self._operator_namespace or naming.api_keys_shard(change.ref.name) is None:
+            return
+        old: ConfigMap | None = change.old
+        new: ConfigMap | None = change.new
+        before, after = (one.data if one is not None else {} for one in (old, new))
+        changed = {uid for uid in before.keys() | after.keys() if before.get(uid) != after.get(uid)}
+        if changed:
+            for one in self._book.api_keys(record_namespace(change.ref.name)):
+                if one.meta.uid in changed:
+                    yield Touched(one.meta.ref)
+
+    def snapshot(self, ref: Ref) -> Work | None:
+        """Collect what a decision needs."""
+        resource: ApiKey | None = self._cache.get(ref)
+        if resource is None or resource.meta.deleting:
+            self._waiting.get(ref.namespace, set()).discard(ref)
+            return None
+        spec = resource.spec
+        if isinstance(spec, SpecError):
+            return Work(resource, ref, None, None, ())
+        place = Ref("Secret", ref.namespace, secret_name(spec, ref.name))
+        named: ObservedSecret | None = self._cache.get(place)
+        ours = [one for one in self._cache.find(SECRETS, ref) if secret.is_ours(one, ref.name)]
+        there = named if named is not None and secret.is_ours(named, ref.name) else None
+        elsewhere = tuple(one for one in ours if one.meta.ref != place)
+        shown = there or next(iter(elsewhere), None)
+        memories = self._book.memories(ref.namespace)
+        memory = memories.get(resource.meta.uid)
+        existing = {one.meta.uid for one in self._book.api_keys(ref.namespace)} if memory is None else set[str]()
+        orphans = {} if memory is not None else records.adoptable(memories, existing, ref.name)
+        remembered = (memory,) if memory is not None else tuple(orphans.values())
+        candidate = self._desk.candidates.get(resource.meta.uid)
+        skew = self._skew()
+        view = ApiKeySnapshot(
+            spec=spec,
+            uid=resource.meta.uid,
+            name=ref.name,
+            namespace=ref.namespace,
+            memory=memory,
+            candidate=Fingerprint(candidate.id, digest(candidate)) if candidate is not None else None,
+            secret=secret.view(shown, remembered) if shown is not None else None,
+            published=lambda key: self._enforcement.reach(ref.namespace, key),
+            withdrawn=lambda key: self._enforcement.reach(ref.namespace, key, "revocations"),
+            last_used=lambda key: self._last_used(resource, key),
+            grace=self._validity(ref.namespace) + SKEW,
+            now=_UNTIL_DECIDED,
+            created=resource.meta.created,
+            foreign=named is not None and there is None,
+            orphans=orphans,
+            room=records.has_room(self._book.shards(ref.namespace), resource.meta.uid),
+            clock_agrees=skew is None or abs(skew) <= MAX_SKEW,
+            logs_since=self._enforcement.logs_since(ref.namespace),
+        )
+        return Work(resource, place, view, there, elsewhere)
+
+    def _last_used(self, resource: ApiKey, key: KeyID) -> datetime | None:
+        """What this process has heard; before it heard anything, what the status says of the key in use."""
+        heard, told = self._uses.last.get(key), resource.status.get("lastUsedTime")
+        if heard is None and told is not None and resource.status.get("keyID") == key:
+            return times.parse(told)
+        return heard
+
+    def is_slow(self, snapshot: Work) -> bool:  # noqa: ARG002 - microseconds
+        """Never."""
+        return False
+
+    def reconcile(self, snapshot: Work, now: datetime) -> Plan:
+        """Decide; a fresh key is the only thing that comes into being here."""
+        meta, observed = snapshot.resource.meta, snapshot.resource.status
+        if snapshot.view is None:
+            assert isinstance(snapshot.resource.spec, SpecError)
+            return Plan(status=status.refused_status(snapshot.resource.spec, meta.generation, observed, now))
+        view = replace(snapshot.view, now=now)
+        if self._may_be_overlooked(snapshot, view):
+            return Plan(refresh=(snapshot.place,), requeue_at=now)
+        decision = lifecycle.decide(view)
+        if decision.generate:
+            fresh = self._desk.candidates[meta.uid] = generate(self._random)
+            view = replace(view, candidate=Fingerprint(fresh.id, digest(fresh)))
+            decision = lifecycle.decide(view)
+        self._await(snapshot, view, decision)
+        if decision.memory != view.memory:
+            return self._remember(snapshot, view, decision)
+        return self._carry_on(snapshot, view, decision)
+
+    def _may_be_overlooked(self, snapshot: Work, view: ApiKeySnapshot) -> bool:
+        """Whether the Secret may be there without our label, and so outside the watch: look once before calling it lost."""
+        delivered = view.memory is not None and any(key.delivered is not None for key in view.memory.keys)
+        if view.secret is not None or view.foreign or not delivered:
+            self._looked.discard(snapshot.resource.meta.ref)
+            return False
+        if snapshot.resource.meta.ref in self._looked:
+            return False
+        self._looked.add(snapshot.resource.meta.ref)
+        return True
+
+    def _await(self, snapshot: Work, view: ApiKeySnapshot, decision: Decision) -> None:
+        """Note whether reports of decision points would be news to this ApiKey."""
+        standing = decision.standing
+        key = standing.pending or standing.current
+        open_ends = [view.withdrawn(one.id) for one in standing.revoked]
+        open_ends += [view.published(key.id)] if key is not None else []
+        waiting = self._waiting.setdefault(view.namespace, set())
+        if all(isinstance(one, Acknowledged) for one in open_ends) and open_ends:
+            waiting.discard(snapshot.resource.meta.ref)
+        else:
+            waiting.add(snapshot.resource.meta.ref)
+
+    def _remember(self, snapshot: Work, view: ApiKeySnapshot, decision: Decision) -> Plan:
+        """Hand over to the record what is to be remembered; everything else comes once it is."""
+        uid, namespace = snapshot.resource.meta.uid, view.namespace
+        wanted = self._desk.wanted.setdefault(namespace, {})
+        news = wanted.get(uid) != decision.memory
+        if decision.memory is not None:
+            wanted[uid] = decision.memory
+        if decision.adopted is not None:
+            self._desk.adopted.setdefault(namespace, {})[uid] = decision.adopted
+        touch = Touch(RECORD, record_ref(self._operator_namespace, namespace), self._desk.pause(namespace, view.now))
+        return Plan(events=decision.events if news else (), touches=(touch,))
+
+    def _carry_on(self, snapshot: Work, view: ApiKeySnapshot, decision: Decision) -> Plan:
+        """Write the Secret, or else tell where things stand."""
+        resource, now = snapshot.resource, view.now
+        self._desk.wanted.get(view.namespace, {}).pop(resource.meta.uid, None)
+        self._desk.adopted.get(view.namespace, {}).pop(resource.meta.uid, None)
+        contents = decision.deliver or self._moved(snapshot, view)
+        if contents is not None and view.memory is not None and not view.foreign:
+            candidate = self._desk.candidates.get(resource.meta.uid)
+            source = snapshot.there or next(iter(snapshot.elsewhere), None)
+            apply = secret.write(snapshot.place, view.spec, view.name, view.memory, contents, candidate, source)
+            return Plan(applies=(apply,), requeue_at=now)
+        current = decision.standing.current
+        if current is not None and view.candidate is not None and view.candidate.id == current.id:
+            self._desk.candidates.pop(resource.meta.uid, None)
+        plan = Plan(
+            applies=self._kept(snapshot, view, decision),
+            deletes=self._left_behind(snapshot, view, decision),
+            events=decision.events,
+            refresh=(snapshot.place,) if view.foreign else (),
+            requeue_at=min(
+                (one for one in (decision.wake, now + LOOK_AGAIN if view.foreign else None) if one), default=None
+            ),
+        )
+        if patient := self._patient_until(snapshot, view, decision):
+            return replace(plan, requeue_at=min(one for one in (patient, plan.requeue_at) if one is not None))
+        shown = replace(view, last_used=lambda key: self._shown_use(view, resource, key))
+        told = status.status_of(shown, decision, resource.meta.generation, resource.status)
+        misused = [key.id for key in view.memory.keys] if view.memory is not None else []
+        return replace(plan, status=told, events=(*plan.events, *self._uses.of_keys(misused)))
+
+    def _shown_use(self, view: ApiKeySnapshot, resource: ApiKey, key: KeyID) -> datetime | None:
+        """The status follows once an hour."""
+        used, told = view.last_used(key), resource.status.get("lastUsedTime")
+        if used is None or told is None or used >= times.parse(told) + USED_EVERY:
+            return used
+        return min(used, times.parse(told))
+
+    def _moved(self, snapshot: Work, view: ApiKeySnapshot) -> Contents | None:
+        """What is to be written anew because the Secret has another name or format now."""
+        held, memory = view.secret, view.memory
+        if held is None or memory is None or held.current is None or memory.key(held.current.id) is None:
+            return None
+        wanted = secret.FORMATS[view.spec.delivery.format]
+        if snapshot.there is not None and secret.format_of(snapshot.there) == wanted:
+            return None
+        previous = held.previous.id if held.previous is not None and memory.key(held.previous.id) else None
+        return Contents(held.current.id, previous)
+
+    def _kept(self, snapshot: Work, view: ApiKeySnapshot, decision: Decision) -> tuple[Apply, ...]:
+        current, held = decision.standing.current, view.secret.current if view.secret is not None else None
+        if current is None or held is None or snapshot.there is None or held.id != current.id:
+            return ()
+        return (secret.kept(snapshot.place, view.spec, view.name, current),)
+
+    def _left_behind(self, snapshot: Work, view: ApiKeySnapshot, decision: Decision) -> tuple[Delete, ...]:
+        """Secrets of this ApiKey under names that it had before, once the key is under the present one."""
+        if snapshot.there is None or decision.standing.pending is not None or view.secret is None:
+            return ()
+        return tuple(Delete(one.meta.ref, one.meta.uid) for one in snapshot.elsewhere)
+
+    def _patient_until(self, snapshot: Work, view: ApiKeySnapshot, decision: Decision) -> datetime | None:
+        """Until when nothing is told of a key that is on its way: a moment later there is more to tell, in one write."""
+        pending, resource = decision.standing.pending, snapshot.resource
+        if pending is None or decision.standing.blocked is not None:
+            return None
+        fresh = not resource.status or resource.ready[0] == "True"
+        settled = resource.status.get("observedGeneration") in (None, resource.meta.generation)
+        end = pending.issued + PATIENCE
+        return end if fresh and settled and view.now < end else None
+
+    def failed(self, snapshot: Work, failure: Failure, now: datetime) -> Plan:
+        """Tell in the conditions that writing does not succeed."""
+        if snapshot.view is None:
+            return Plan()
+        meta, observed, view = snapshot.resource.meta, snapshot.resource.status, replace(snapshot.view, now=now)
+        told = status.status_of(view, lifecycle.decide(view), meta.generation, observed)
+        found = (Condition(one["type"], one["status"], one["reason"], one["message"]) for one in told["conditions"])
+        failed = false("Delivered", "WriteFailed", failure.message)
+        said = [failed if one.type == failed.type else one for one in found]
+        return Plan(status=told | {"conditions": merge(observed.get("conditions") or (), said, meta.generation, now)})
+
+    def priority(self, ref: Ref) -> float:  # noqa: ARG002
+        """After what is revoked and withdrawn, before leaves."""
+        return -0.4
+
+
+_UNTIL_DECIDED = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class RecordWork(RecordsSnapshot):
+    """What the writes to a namespace's record depend on; events are about the namespace itself."""
+
+    resource: Plain | None = None
+
+
+class ApiKeyRecordController(Statusless):
+    """Writes what is remembered of a namespace's keys; a key is the place of the record's first part."""
+
+    name = RECORD
+    urgency = -0.65  # a revocation is as urgent as a withdrawal, and comes before the bundles that tell of it
+
+    def __init__(
+        self, cache: Cache, book: ApiKeyBook, operator_namespace: str, desk: Desk, uses: KeyUses, clock: Clock
+    ) -> None:
+        self._cache, self._book, self._desk, self._uses, self._clock = cache, book, desk, uses, clock
+        self._operator_namespace = operator_namespace
+
+    def touched_by(self, change: Change) -> Iterable[Touched]:
+        """ApiKeys and namespaces that are gone, and edits of the record by others."""
+        namespace = change.ref.namespace
+        match change.ref.kind:
+            case "ApiKey" if change.new is None or change.new.meta.deleting:
+                if change.old is not None:
+                    self._desk.forget(namespace, change.old.meta.uid)
+                yield self._due(namespace)
+            case "ConfigMap" if (
+                namespace == self._operator_namespace and naming.api_keys_shard(change.ref.name) is not None
+            ):
+                yield self._due(record_namespace(change.ref.name))
+            case "ConfigMap" if change.new is not None and change.ref.name.startswith(naming.REPORT_PREFIX):
+                yield from (self._due(place) for place in change.new.data if self._uses.has_unknown(place))
+            case "Namespace" if change.new is None:
+                yield Touched(record_ref(self._operator_namespace, change.ref.name))
+
+    def _due(self, namespace: str) -> Touched:
+        return Touched(record_ref(self._operator_namespace, namespace), self._desk.pause(namespace, self._clock.now()))
+
+    def snapshot(self, ref: Ref) -> RecordWork:
+        """Collect what a decision needs."""
+        namespace = record_namespace(ref.name)
+        resource: Plain | None = self._cache.get(Ref("Namespace", "", namespace))
+        return RecordWork(
+            resource=resource,
+            place=self._operator_namespace,
+            namespace=namespace,
+            shards=self._book.shards(namespace),
+            wanted=dict(self._desk.wanted.get(namespace, {})),
+            existing={one.meta.uid for one in self._book.api_keys(namespace) if not one.meta.deleting},
+            adopted=dict(self._desk.adopted.get(namespace, {})),
+            namespace_exists=resource is not None,
+        )
+
+    def reconcile(self, snapshot: RecordWork, now: datetime) -> Plan:
+        """Decide."""
+        plan = records.reconcile_records(snapshot, now)
+        if plan.applies:
+            self._desk.written[snapshot.namespace] = now
+        return replace(plan, events=tuple(self._uses.of_nobody(snapshot.namespace)))
+
+
+def _owner(one: ObservedSecret) -> Ref:
+    """The ApiKey that a Secret says it is of."""
+    return Ref("ApiKey", one.meta.namespace, one.meta.labels.get(naming.API_KEY, ""))
