@@ -7,22 +7,21 @@ package zerotrust.authz.inputs.envoy
 import data.zerotrust.authz.inputs.xfcc
 
 request := {
-	"server": object.get(_extensions, "server", object.get(_destination, "principal", "")),
+	"server": object.get(extensions, "server", object.get(destination, "principal", "")),
 	"principal": _principal,
 	"certificate": _certificate,
 	"mtls": _mtls,
 	"method": object.get(_http, "method", ""),
 	"path": object.get(_http, "path", ""),
-	"port": _destination.address.socketAddress.portValue,
-	"protocol": object.get(_destination.address.socketAddress, "protocol", "TCP"),
+	"port": destination.address.socketAddress.portValue,
+	"protocol": object.get(destination.address.socketAddress, "protocol", "TCP"),
 	"headers": _headers,
+} if {
+	destination := object.get(input.attributes, "destination", {})
+	extensions := object.get(input.attributes, "contextExtensions", {})
 }
 
 _source := object.get(input.attributes, "source", {})
-
-_destination := object.get(input.attributes, "destination", {})
-
-_extensions := object.get(input.attributes, "contextExtensions", {})
 
 _http := input.attributes.request.http
 
