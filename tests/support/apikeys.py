@@ -75,6 +75,11 @@ class Content:
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
     revoked: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def usable(self) -> set[str]:
+        """The keys that may be accepted at some time."""
+        return {key_id for key_id, record in self.records.items() if not record.get("suspended")}
+
 
 @dataclass
 class DecisionPoint:

@@ -23,8 +23,8 @@ def key_records(
     """Return `{id: {hash, name, scopes, audience, not_before, not_after}}`, with `suspended: true`, `workload` where it applies.
 
     `server` gives the SPIFFE ID of a ServiceIdentity of the namespace, `workload` that of a holder; None where there is none:
-    such an audience is left out, and the keys of such a holder too. So are revoked keys. Ended ones stay for as long as they are
-    remembered: `not_after` is what ends them.
+    such an audience is left out, and the keys of such a holder too. Revoked keys are suspended for good, so that whoever uses one is
+    told why. Ended ones stay for as long as they are remembered: `not_after` is what ends them.
     """
     bound = workload(spec.holder.workload) if spec.holder.workload is not None else ""
     if bound is None:
@@ -34,8 +34,6 @@ def key_records(
         "scopes": sorted(spec.scopes),
         "audience": sorted({found for name in spec.audience if (found := server(name)) is not None}),
     }
-    if spec.state == "Suspended":
-        terms["suspended"] = True
     if bound:
         terms["workload"] = bound
     return {
@@ -44,9 +42,9 @@ def key_records(
             **terms,
             "not_before": _seconds(key.issued - BACKDATE),
             "not_after": _seconds(good_until(key, spec)),
+            **({"suspended": True} if spec.state == "Suspended" or key.revoked is not None else {}),
         }
         for key in sorted(memory.keys, key=lambda one: one.id)
-        if key.revoked is None
     }
 
 

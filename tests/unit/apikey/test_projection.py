@@ -46,6 +46,7 @@ def test_every_field() -> None:
             "not_after": second(START + days(365)),
         },
         "b" * 12: {**found["a" * 12], "not_after": second(START + days(7))},
+        "c" * 12: {**found["a" * 12], "suspended": True},
     }
     assert list(found) == sorted(found)
     assert canonical.encode(found)
@@ -68,7 +69,7 @@ def test_the_earliest_end_counts(changes: dict[str, Any], end: Any) -> None:
 
 def test_a_suspended_key_says_so_and_others_do_not() -> None:
     assert all(one["suspended"] is True for one in projected(state="Suspended").values())
-    assert not any("suspended" in one for one in projected().values())
+    assert [key_id for key_id, one in projected().items() if "suspended" in one] == [REVOKED.id]
 
 
 def test_a_bound_key_names_its_workload() -> None:
