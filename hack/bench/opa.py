@@ -127,14 +127,14 @@ def _await(connection: http.client.HTTPConnection, child: Child, log: Path) -> N
     raise SystemExit(f"error: OPA did not start:\n{log.read_text()[-2000:]}")
 
 
-def ask(connection: http.client.HTTPConnection, path: str, body: bytes) -> float:
-    """Milliseconds until the answer is read; anything but an allow is an error of the benchmark."""
+def ask(connection: http.client.HTTPConnection, path: str, body: bytes, expected: bytes = b'"allowed":true') -> float:
+    """Milliseconds until the answer is read; an answer that does not say what is expected is an error of the benchmark."""
     begin = time.perf_counter()
     connection.request("POST", path, body, {"Content-Type": "application/json"})
     answer = connection.getresponse().read()
     spent = (time.perf_counter() - begin) * 1000
-    if b'"allowed":true' not in answer:
-        raise SystemExit(f"error: not allowed: {answer[:500].decode()}")
+    if expected not in answer:
+        raise SystemExit(f"error: not {expected.decode()}: {answer[:500].decode()}")
     return spent
 
 
