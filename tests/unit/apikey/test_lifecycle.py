@@ -386,7 +386,7 @@ def test_a_revoked_key_stays_revoked_when_it_leaves_the_list() -> None:
     assert events(world) == ["KeyRevoked", "KeyIssued"]
     world.edit(revokedKeyIDs=[])
     world.settle()
-    assert old not in world.content().records
+    assert old not in world.content().usable
     assert old in world.content().revoked
     world.now = START + days(365) + RETENTION - minutes(1)
     world.settle(1)
@@ -559,7 +559,7 @@ def test_revocations_outlive_the_api_key() -> None:
     assert events(world) == ["Adopted"]
     assert world.text == text
     assert old in world.content().revoked
-    assert old not in world.content().records
+    assert old not in world.content().usable
 
 
 def test_another_api_keys_memory_is_not_adopted() -> None:

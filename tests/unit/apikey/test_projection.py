@@ -82,7 +82,7 @@ def test_a_key_bound_to_nobody_is_left_out() -> None:
 
 
 def test_an_audience_of_nobody_accepts_nowhere() -> None:
-    assert [one["audience"] for one in projected(audience=["gone"]).values()] == [[], []]
+    assert [one["audience"] for one in projected(audience=["gone"]).values()] == [[], [], []]
 
 
 def test_the_same_for_any_order() -> None:
