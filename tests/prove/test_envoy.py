@@ -130,6 +130,9 @@ async def test_who_may_calls_and_nobody_else(cluster: Running, tmp_path: Path) -
         assert await one.says(one.payments, x_forwarded_client_cert=claims, x_envoy_original_path="/a") == NO_GRANT
         assert await one.says(one.frontend, x_forwarded_client_cert=f"URI={FRONTEND}/x") == ALLOWED
         assert one.envoy.seen[-1][1]["x-forwarded-client-cert"].endswith(f"URI={FRONTEND}")
+        assert await one.says(one.frontend, x_api_key="sk_something", x_other="kept") == ALLOWED
+        sent = {name.lower(): value for name, value in one.envoy.seen[-1][1].items()}
+        assert (sent.get("x-api-key"), sent.get("x-other")) == (None, "kept")
         assert all(path == "/a" for path, _ in one.envoy.seen[reached:])
 
         for caller in (None, *strangers(cluster, tmp_path)):
