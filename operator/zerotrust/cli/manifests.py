@@ -18,6 +18,7 @@ VERSIONS = {
     "Namespace": "v1",
     "TrustDomain": naming.API_VERSION,
     "ServiceIdentity": naming.API_VERSION,
+    "ApiKey": naming.API_VERSION,
     "TrustPolicy": naming.API_VERSION,
 }
 KINDS = tuple(VERSIONS)

@@ -32,7 +32,7 @@ from zerotrust.trustdomain.authority import KeyRing
 
 EXIT_PROBLEM = 2
 CLUSTER = "the cluster"
-ORDER = ("Namespace", "TrustDomain", "ServiceIdentity", "EndpointSlice", "NetworkPolicy", "TrustPolicy")
+ORDER = ("Namespace", "TrustDomain", "ServiceIdentity", "ApiKey", "EndpointSlice", "NetworkPolicy", "TrustPolicy")
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -96,7 +96,7 @@ class Intent:
             self._put(Manifest("assumed", body))
 
     def _accept(self, operator_namespace: str, *, live: bool) -> None:
-        for kind in ("TrustDomain", "ServiceIdentity"):
+        for kind in ("TrustDomain", "ServiceIdentity", "ApiKey"):
             for one in self._cache.of_kind(kind):
                 if isinstance(one.spec, SpecError):
                     self._complain(one.meta.ref, str(one.spec))

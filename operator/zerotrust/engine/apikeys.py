@@ -32,8 +32,6 @@ SECRETS = "api-key-secrets-by-name"
 RECORD = "ApiKeyRecord"
 AT_ONCE, AT_MOST_EVERY = timedelta(milliseconds=20), timedelta(seconds=1)
 LOOK_AGAIN = timedelta(seconds=30)
-# What is on its way for so long is told of; most keys are in the Secret before.
-PATIENCE = timedelta(seconds=5)
 USED_EVERY = timedelta(hours=1)
 
 
@@ -259,10 +257,10 @@ class ApiKeyController:
                 (one for one in (decision.wake, now + LOOK_AGAIN if view.foreign else None) if one), default=None
             ),
         )
-        if patient := self._patient_until(snapshot, view, decision):
-            return replace(plan, requeue_at=min(one for one in (patient, plan.requeue_at) if one is not None))
         shown = replace(view, last_used=lambda key: self._shown_use(view, resource, key))
         told = status.status_of(shown, decision, resource.meta.generation, resource.status)
+        if decision.quiet and told.get("revocation") == resource.status.get("revocation"):
+            return plan
         misused = [key.id for key in view.memory.keys] if view.memory is not None else []
         return replace(plan, status=told, events=(*plan.events, *self._uses.of_keys(misused)))
 
@@ -295,16 +293,6 @@ class ApiKeyController:
         if snapshot.there is None or decision.standing.pending is not None or view.secret is None:
             return ()
         return tuple(Delete(one.meta.ref, one.meta.uid) for one in snapshot.elsewhere)
-
-    def _patient_until(self, snapshot: Work, view: ApiKeySnapshot, decision: Decision) -> datetime | None:
-        """Until when nothing is told of a key that is on its way: a moment later there is more to tell, in one write."""
-        pending, resource = decision.standing.pending, snapshot.resource
-        if pending is None or decision.standing.blocked is not None:
-            return None
-        fresh = not resource.status or resource.ready[0] == "True"
-        settled = resource.status.get("observedGeneration") in (None, resource.meta.generation)
-        end = pending.issued + PATIENCE
-        return end if fresh and settled and view.now < end else None
 
     def failed(self, snapshot: Work, failure: Failure, now: datetime) -> Plan:
         """Tell in the conditions that writing does not succeed."""
