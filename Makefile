@@ -14,7 +14,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && { echo $$python; break; }; done)
 
-.PHONY: help venv tools test lint rego unit cluster prove generate check-generate demo bench bench-policies bench-enforcement bench-opa lock clean
+.PHONY: help venv tools test lint rego unit cluster prove generate check-generate demo bench bench-policies bench-enforcement bench-apikeys bench-opa lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do \
@@ -88,8 +88,12 @@ bench-policies: venv ## Measure policies: compile, a wave against the bare clien
 bench-enforcement: venv ## Measure from an edit, and from a revocation, to the verdict of a real OPA
 	$(BIN)/python -m hack.bench.enforcement $(ARGS)
 
-bench-opa: venv ## Measure decisions of OPA, signed bundles, and the bundle server
+bench-apikeys: venv ## Measure many ApiKeys at once and a restart, against the bare client; ARGS goes to hack/bench/apikeys.py
+	$(BIN)/python -m hack.bench.apikeys $(ARGS)
+
+bench-opa: venv ## Measure decisions of OPA, also with API keys, signed bundles, and the bundle server
 	$(BIN)/python -m hack.bench.opa
+	$(BIN)/python -m hack.bench.opa_keys
 	$(BIN)/python -m hack.bench.opa_bundles
 	$(BIN)/python -m hack.bench.bundle_server
 

@@ -1,7 +1,9 @@
 """What a benchmark needs of a cluster: objects to measure with, the API server's own counters, the controller as a process."""
 
 import asyncio
+import base64
 import contextlib
+import json
 import re
 import signal
 import socket
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hack.controlplane import ControlPlane
-from zerotrust.common.naming import API_VERSION
+from zerotrust.common.naming import API_VERSION, BUNDLE_SERVER
 from zerotrust.kube.client import Client
 from zerotrust.kube.errors import AlreadyExists
 
@@ -95,6 +97,8 @@ class Usage:
 class ControllerProcess:
     """`zerotrust controller` as a user runs it."""
 
+    name = "controller"
+
     def __init__(self, plane: ControlPlane, log: Path) -> None:
         self._plane, self._log = plane, log
         self._process: subprocess.Popen[bytes] | None = None
@@ -108,7 +112,12 @@ class ControllerProcess:
         program = Path(sys.executable).with_name("zerotrust")
         telemetry = ["--metrics-host", "127.0.0.1", "--metrics-port", str(self.port)]
         place = ["--kubeconfig", str(self._plane.kubeconfig), "--namespace", OPERATOR_NAMESPACE]
-        self._process = subprocess.Popen([program, "controller", *place, *telemetry], stderr=self._log.open("ab"))
+        command: list[str | Path] = [program, self.name, *place, *telemetry, *self._options()]
+        self._process = subprocess.Popen(command, stderr=self._log.open("ab"))
+
+    def _options(self) -> list[str]:
+        """What its command line has beside where the cluster and its metrics are."""
+        return []
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of a metric's samples that carry these labels; 0 when there is none."""
@@ -145,7 +154,7 @@ class ControllerProcess:
         started = time.monotonic()
         while not await asyncio.to_thread(condition):
             if self._process is not None and self._process.poll() is not None:
-                raise RuntimeError(f"the controller ended while waiting for {what}; see {self._log}")
+                raise RuntimeError(f"the {self.name} ended while waiting for {what}; see {self._log}")
             if time.monotonic() - started > seconds:
                 raise RuntimeError(f"gave up waiting for {what} after {seconds:.0f} s; see {self._log}")
             await asyncio.sleep(every)
@@ -172,3 +181,21 @@ class ControllerProcess:
             return self._process.wait()
         finally:
             self._process = None
+
+
+class BundleServerProcess(ControllerProcess):
+    """`zerotrust bundle-server` with the SVID that the controller has issued to it."""
+
+    name = "bundle-server"
+
+    def __init__(self, plane: ControlPlane, log: Path, folder: Path) -> None:
+        super().__init__(plane, log)
+        self._folder = folder
+
+    def _options(self) -> list[str]:
+        secret = f"{BUNDLE_SERVER}-svid"
+        found = self._plane.kubectl("get", "secret", secret, "-n", OPERATOR_NAMESPACE, "-o", "json")
+        self._folder.mkdir(exist_ok=True)
+        for name in ("tls.crt", "tls.key", "ca.crt"):
+            (self._folder / name).write_bytes(base64.b64decode(json.loads(found)["data"][name]))
+        return ["--svid", str(self._folder), "--pod", "bench-replica", "--host", "127.0.0.1", "--port", "0"]

@@ -75,8 +75,9 @@ class KeyBundles:
         return self._offer("policy", document, modules(), serial)
 
     def revocations(self, serial: int) -> Offer:
-        """The revocations bundle."""
-        return self._offer("revocations", revocations_document({}, self._revoked), {}, serial)
+        """The revocations bundle; each serial's revokes another key."""
+        revoked = {**self._revoked, f"{serial:012d}": int(time.time())}
+        return self._offer("revocations", revocations_document({}, revoked), {}, serial)
 
     def _offer(self, kind: str, document: dict[str, Any], rules: Mapping[str, str], serial: int) -> Offer:
         begun, now = time.process_time(), int(time.time())

@@ -2,8 +2,9 @@
 
 Every size has an OPA of its own, with the operator's configuration and signed bundles from a host on loopback. First the
 bundles: their bytes, the CPU time to hash, build and sign, to read and verify, and the time from the moment a bundle with one
-changed key is offered until OPA reports it active. Then decisions: the OPAs of all sizes are asked in turn, over kept
-connections, each question followed by one to a policy that does nothing, so that machine, HTTP and noise hit all of them alike.
+changed key, or one more revoked, is offered until OPA reports it active. Then decisions: the OPAs of all sizes are asked in
+turn, over kept connections, each question followed by one to a policy that does nothing, so that machine, HTTP and noise hit
+all of them alike.
 """
 
 import argparse
@@ -60,6 +61,7 @@ class Sized:
     builds: list[float] = field(default_factory=list)
     reads: list[float] = field(default_factory=list)
     activations: list[float] = field(default_factory=list)
+    withdrawals: list[float] = field(default_factory=list)
     start: float = 0.0
     decided: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     nothing: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
@@ -93,13 +95,17 @@ class Sized:
         return offer
 
     async def change(self, serial: int) -> None:
-        """Offer a bundle in which one key has changed, and wait until it is reported active."""
-        offer = self.build(serial)
+        """Offer bundles in which one key has changed and one more is revoked, and wait until each is reported active."""
+        self.activations.append(await self._offered("policy", self.build(serial)))
+        self.withdrawals.append(await self._offered("revocations", self.bundles.revocations(serial)))
+
+    async def _offered(self, kind: str, offer: Offer) -> float:
+        """Seconds from the moment a bundle is offered until it is reported active."""
         self.host.forget_reports()
         begun = time.perf_counter()
-        self.host.publish(self.path("policy"), offer.archive)
-        await self.active("policy", offer.revision)
-        self.activations.append(time.perf_counter() - begun)
+        self.host.publish(self.path(kind), offer.archive)
+        await self.active(kind, offer.revision)
+        return time.perf_counter() - begun
 
     async def active(self, kind: str, revision: str) -> None:
         """Wait for the status report that has this revision as the active one; a refusal ends the benchmark."""
@@ -184,7 +190,7 @@ def configured(host: BundleHost, folder: Path, signer: signing.SigningKey) -> di
 def bundle_table(every: list[Sized]) -> Printed:
     """What publishing costs."""
     printed = Printed(
-        title=f"bundles, median of {len(every[0].builds)} (CPU), activations of {len(every[0].activations)}"
+        title=f"bundles; CPU time of {len(every[0].builds)}, until active of {len(every[0].activations)} changes"
     )
     for heading in (
         "keys",
@@ -194,6 +200,7 @@ def bundle_table(every: list[Sized]) -> Printed:
         "read+verify",
         "active, p50",
         "longest",
+        "revocation",
         "OPA's start",
     ):
         printed.add_column(heading, justify="right")
@@ -206,6 +213,7 @@ def bundle_table(every: list[Sized]) -> Printed:
             f"{statistics.median(one.reads) * 1000:.1f} ms",
             f"{statistics.median(one.activations) * 1000:.0f} ms",
             f"{max(one.activations) * 1000:.0f} ms",
+            f"{statistics.median(one.withdrawals) * 1000:.0f} ms",
             f"{one.start * 1000:.0f} ms",
         )
     return printed

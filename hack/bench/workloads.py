@@ -57,12 +57,12 @@ async def measured(
             return await measure(prepare(plane, client, given, Path(given.log or f"{folder}/controller.log")))
 
 
-def arguments(what: str, description: str | None) -> argparse.Namespace:
+def arguments(what: str, description: str | None, *, pairs: int = 5, namespaces: int = 50) -> argparse.Namespace:
     """The command line of a benchmark that makes so many of `what`, which becomes `count`."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument(f"--{what}", dest="count", type=int, default=1000)
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--namespaces", type=int, default=50)
+    parser.add_argument("--pairs", type=int, default=pairs)
+    parser.add_argument("--namespaces", type=int, default=namespaces)
     parser.add_argument("--log", help="where the controller's log goes; default: a temporary file")
     return parser.parse_args()
 
