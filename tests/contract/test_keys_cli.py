@@ -1,7 +1,9 @@
 """`zerotrust keys` against the fake API server with the real controller: what it writes, waits for, and never shows."""
 
 import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,13 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from tests.contract.test_apikeys import condition, issued, partner, point, report, secret, serving, status
+from tests.contract.test_apikeys import bundles, condition, issued, partner, point, report, secret, serving, status
 from tests.support.fakeapi import FakeApi, Respond
 from tests.support.rig import OPERATOR_NAMESPACE, resource, running
 from zerotrust.apikey.key import generate
 from zerotrust.cli.main import zerotrust
 from zerotrust.common import times
+from zerotrust.opabundle.reports import Point
 
 PLACE = ("-n", "shop")
 
@@ -45,6 +48,25 @@ class Console:
 @pytest.fixture
 def console(server: FakeApi, tmp_path: Path) -> Console:
     return Console(server, tmp_path)
+
+
+@contextlib.asynccontextmanager
+async def serving_to(server: FakeApi, stale: Point) -> AsyncIterator[None]:
+    """A replica that serves whatever is recorded, to a decision point that runs what it ran and hears of nothing."""
+
+    async def follow() -> None:
+        seen: dict[str, Any] = {}
+        while True:
+            if bundles(server) != seen:
+                seen = bundles(server)
+                report(server, stale)
+            await asyncio.sleep(0.01)
+
+    task = asyncio.create_task(follow())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 async def test_the_life_of_a_key_from_the_command_line(server: FakeApi, tmp_path: Path, console: Console) -> None:
@@ -125,14 +147,16 @@ async def test_revoke_waits_for_who_lags_and_names_it(server: FakeApi, tmp_path:
         assert "not acknowledged after" in late.stdout
         await rig.until(lambda: condition(server, "Revoked")[1] == "NotServed")
 
-        report(server, lagging)
-        await rig.until(lambda: condition(server, "Revoked")[1] == "Lagging")
-        again = await console("revoke", "partner", *PLACE, "--key-id", old, "--wait", "--timeout", "1s", "-o", "json")
-        assert again.exit_code == 1
-        answer = json.loads(again.stdout)
-        assert (answer["revoked"], answer["revokedBefore"], answer["ending"]) == ([], [old], "late")
-        assert "orders-1" in answer["waitedFor"]
-        assert "Revoked=False/Lagging" in again.stderr
+        async with serving_to(server, lagging):
+            await rig.until(lambda: condition(server, "Revoked")[1] == "Lagging")
+            again = await console(
+                "revoke", "partner", *PLACE, "--key-id", old, "--wait", "--timeout", "1s", "-o", "json"
+            )
+            assert again.exit_code == 1
+            answer = json.loads(again.stdout)
+            assert (answer["revoked"], answer["revokedBefore"], answer["ending"]) == ([], [old], "late")
+            assert "orders-1" in answer["waitedFor"]
+            assert "Revoked=False/Lagging" in again.stderr
 
         async with serving(server, "orders-1"):
             done = await console("revoke", "partner", *PLACE, "--key-id", old, "--wait", "--timeout", "20s")

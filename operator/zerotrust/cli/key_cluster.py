@@ -38,10 +38,11 @@ class Remembered(NamedTuple):
 
 @dataclass(frozen=True)
 class Records:
-    """What could be read of the records: those of each namespace, or why there are none."""
+    """What could be read of the records in the namespace `place`, or why nothing could be."""
 
     entries: tuple[Remembered, ...] = ()
     unreadable: str = ""
+    place: str = "zerotrust-system"
 
     def of(self, one: ApiKey) -> Memory | None:
         """What is remembered of an ApiKey; None where nothing is, or nothing could be read."""
@@ -49,6 +50,12 @@ class Records:
             entry.memory for entry in self.entries if (entry.namespace, entry.uid) == (one.meta.namespace, one.meta.uid)
         )
         return next(found, None)
+
+    def gap(self, one: ApiKey) -> str:
+        """Why nothing is known of an ApiKey from here; empty where its record was read."""
+        if self.unreadable or self.of(one) is not None:
+            return self.unreadable
+        return f"the namespace {self.place} has no record of this ApiKey; if the operator is elsewhere, give --operator-namespace"
 
 
 @dataclass(frozen=True)
@@ -130,22 +137,29 @@ class Cluster:
                     if naming.api_keys_shard(shard.meta.name) is not None and namespace in ("", place):
                         shards[place].append(shard)
         except Forbidden:
-            return Records(
-                unreadable=f"the records in the namespace {operator_namespace} may not be read with these rights"
-            )
+            problem = f"the records in the namespace {operator_namespace} may not be read with these rights"
+            return Records(unreadable=problem, place=operator_namespace)
         return Records(
             tuple(
                 Remembered(place, uid, memory, _place(parts, uid))
                 for place, parts in sorted(shards.items())
                 for uid, memory in sorted(records.read(parts).items())
-            )
+            ),
+            place=operator_namespace,
         )
 
     async def change(self, found: Found, spec: Mapping[str, Any]) -> Found:
         """Merge into an ApiKey's spec; Conflict when it was changed since it was read."""
+        from zerotrust.kube.errors import Unreachable
+
         meta = found.resource.meta
         precondition = {"uid": meta.uid, "resourceVersion": meta.resource_version}
-        return _found(await self._client.patch(meta.ref, {"metadata": precondition, "spec": dict(spec)}))
+        try:
+            return _found(await self._client.patch(meta.ref, {"metadata": precondition, "spec": dict(spec)}))
+        except Unreachable as error:
+            raise Refused(
+                f"{error}, so nobody knows whether it was written; run the command again, it does nothing twice"
+            ) from None
 
 
 def in_cluster(kubeconfig: str | None, context: str | None, task: Callable[[Cluster], Awaitable[int]]) -> int:

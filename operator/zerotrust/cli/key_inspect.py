@@ -98,7 +98,7 @@ def judge(key: ApiKeyText, resources: Iterable[ApiKey], records: Records, now: d
     notes = (records.unreadable,) if records.unreadable else ()
     for resource in found:
         if key.id in (resource.status.get("keyID"), resource.status.get("previousKeyID"), *_listed(resource)):
-            return _by_status(key, resource, now, notes)
+            return _by_status(key, resource, now, (records.gap(resource) or "the record does not have this key",))
     text = "no ApiKey that could be read has a key with this id; it was never made here, or ended more than a day ago"
     if records.unreadable:
         text += ", or is an older key in overlap, which only the records tell"

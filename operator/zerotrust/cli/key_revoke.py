@@ -120,10 +120,8 @@ def _chosen(found: Found, records: Records, choice: Choice, good: Sequence[Good]
     if choice.everything:
         if not good:
             raise Refused(f"{found.place} has no key that is good now, so there is nothing to revoke")
-        unsure = (
-            f"{records.unreadable}, so there may be more old keys in overlap than these" if records.unreadable else ""
-        )
-        return [one.id for one in good], unsure
+        gap = records.gap(found.resource)
+        return [one.id for one in good], f"there may be more old keys in overlap than these: {gap}" if gap else ""
     if choice.current:
         in_use = found.resource.status.get("keyID")
         if in_use is None:
@@ -133,10 +131,11 @@ def _chosen(found: Found, records: Records, choice: Choice, good: Sequence[Good]
     known = {found.resource.status.get(name) for name in ("keyID", "previousKeyID")} | set(found.spec.revoked_key_ids)
     known |= {key.id for key in memory.keys} if memory is not None else set()
     strangers = [one for one in ids if one not in known]
-    if strangers and not records.unreadable:
+    gap = records.gap(found.resource)
+    if strangers and not gap:
         what = f"{found.place}: --key-id: {', '.join(strangers)} is no key of this ApiKey, or ended more than a day ago"
         raise Refused("\n".join([what, *_listed(good)]))
-    unsure = f"{records.unreadable}, so {', '.join(strangers)} could not be checked" if strangers else ""
+    unsure = f"{', '.join(strangers)} could not be checked: {gap}" if strangers else ""
     return ids, unsure
 
 

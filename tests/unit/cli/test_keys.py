@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import select
 import sys
 import time
@@ -17,7 +18,7 @@ from zerotrust.apikey.memory import Key, Memory
 from zerotrust.apikey.resource import ApiKeySpec
 from zerotrust.cli.key_cluster import ApiKey, Found, Records, Remembered
 from zerotrust.cli.key_inspect import Judged, in_words, judge
-from zerotrust.cli.key_list import by_end, document, problem_of
+from zerotrust.cli.key_list import by_end, document, problem_of, show
 from zerotrust.cli.key_revoke import good_keys
 from zerotrust.cli.main import zerotrust
 from zerotrust.common import times
@@ -197,6 +198,30 @@ def test_what_ends_first_comes_first() -> None:
     keyless = [an_api_key("e"), an_api_key("d")]
     found = by_end([*keyless, late, overlapping, soon])
     assert [one.meta.name for one in found] == ["c", "b", "a", "d", "e"]
+
+
+def test_on_a_terminal_long_texts_are_folded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "150")
+    one = an_api_key(status=with_condition("Ready", "False", "SecretConflict"), holder={"name": "\u202eX" * 20})
+    show([one], NOW, everywhere=True, wide=True)
+    printed = capsys.readouterr().out
+    assert "\x1b[1m" in printed
+    assert "\u202e" not in printed, "what turns a line round is escaped"
+    assert max(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) for line in printed.splitlines()) <= 150
+
+
+def test_without_a_record_of_the_api_key_nothing_is_taken_for_certain() -> None:
+    one = an_api_key(status=a_status())
+    nothing = Records(place="elsewhere")
+    assert "the namespace elsewhere has no record of this ApiKey" in nothing.gap(one)
+    found = judge(KEY, [one], nothing, NOW)
+    assert found.verdict == "unverified"
+    assert "give --operator-namespace" in in_words(found)
+    assert recorded(a_record()).gap(one) == ""
+    assert judge(KEY, [one], recorded(a_record(OTHER)), NOW).notes == ("the record does not have this key",)
 
 
 def test_a_spec_that_cannot_be_read_is_listed_as_well() -> None:
