@@ -37,7 +37,7 @@ decision := object.union_n([
 	given,
 	{
 		"status": object.get(_statuses, given.reason, 403),
-		"headers": _headers,
+		"headers": {"x-zerotrust-reason": given.reason | not given.allowed},
 		"server": request.named_server,
 		"client": verdict.named_client,
 		"revision": _revision,
@@ -66,7 +66,3 @@ _revision := revision if {
 	revision := data.zerotrust.policy.meta.revision
 	is_string(revision)
 }
-
-default _headers := {}
-
-_headers := {"x-zerotrust-reason": verdict.given.reason} if not verdict.given.allowed

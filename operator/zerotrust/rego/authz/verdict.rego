@@ -66,24 +66,21 @@ _usable if {
 # Whether the rows were read at all.
 _read if {
 	_usable
-	not _earlier
+	not _judged.reason in _told_before
 }
 
 _observing if request.server.enforcement == "Observe"
 
-_judged := _denied(_earlier) if {
-	_earlier
-} else := rows.verdict
+_told_before := {"stale_bundle", "malformed_request", "no_identity", "revoked_identity"}
 
-# What is told before any row is read.
-_earlier := "stale_bundle" if {
+_judged := _denied("stale_bundle") if {
 	not freshness.revocations
-} else := "malformed_request" if {
+} else := _denied("malformed_request") if {
 	not request.segments
-} else := "no_identity" if {
+} else := _denied("no_identity") if {
 	not identity.client
-} else := "revoked_identity" if {
+} else := _denied("revoked_identity") if {
 	revocation.revoked
-}
+} else := rows.verdict
 
 _denied(reason) := {"allowed": false, "reason": reason, "policy": "", "rule": ""}
