@@ -276,6 +276,27 @@ async def test_a_restart_writes_nothing(server: FakeApi, tmp_path: Path) -> None
             assert [one for one in rig.writes() if one[1] != "events"] == []
 
 
+@pytest.mark.parametrize("damage", ["delete", "forget", "forge"])
+async def test_a_damaged_record_is_put_back(server: FakeApi, tmp_path: Path, damage: str) -> None:
+    async with running(server, tmp_path) as rig, serving(server):
+        await issued(rig)
+        await asyncio.sleep(1.2)
+        await rig.idle()
+        before, old = server.get("ConfigMap", RECORD, OPERATOR_NAMESPACE)["data"], secret(server)
+        ((uid, text),) = before.items()
+        if damage == "delete":
+            server.delete("ConfigMap", RECORD, OPERATOR_NAMESPACE)
+        else:
+            forged = json.dumps(json.loads(text) | {"keys": []}) if damage == "forge" else None
+            server.patch("ConfigMap", RECORD, {"data": {uid: forged}}, OPERATOR_NAMESPACE)
+        await rig.until(lambda: record(server).get("partner", {}).get("keys"))
+        await asyncio.sleep(1.5)
+        await rig.idle()
+        assert server.get("ConfigMap", RECORD, OPERATOR_NAMESPACE)["data"] == before
+        assert secret(server) == old
+        assert condition(server, "Ready") == ("True", "Delivered")
+
+
 async def test_a_crash_before_the_delivery_costs_one_key(server: FakeApi, tmp_path: Path) -> None:
     async with running(server, tmp_path) as rig:
         await populated(rig)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from zerotrust.apikey import lifecycle, records, secret, status
 from zerotrust.apikey.key import ApiKeyText, KeyID, RandomBytes, digest, generate
 from zerotrust.apikey.lifecycle import Contents, Decision
-from zerotrust.apikey.memory import Memory
+from zerotrust.apikey.memory import Memory, decode
 from zerotrust.apikey.records import RecordsSnapshot
 from zerotrust.apikey.resource import secret_name
 from zerotrust.apikey.snapshot import Acknowledged, ApiKeySnapshot, Fingerprint
@@ -37,11 +37,14 @@ USED_EVERY = timedelta(hours=1)
 
 @dataclass
 class Desk:
-    """What only this leader has: fresh keys that are not delivered yet, and what it wants to be remembered, by UID."""
+    """What only this leader has: fresh keys that are not delivered yet, what it wants to be remembered, by UID, and what somebody
+    else took out of the record.
+    """
 
     candidates: dict[str, ApiKeyText] = field(default_factory=dict)
     wanted: dict[str, dict[str, Memory]] = field(default_factory=dict)
     adopted: dict[str, dict[str, str]] = field(default_factory=dict)
+    lost: dict[str, dict[str, Memory]] = field(default_factory=dict)
     written: dict[str, datetime] = field(default_factory=dict)
 
     def pause(self, namespace: str, now: datetime) -> timedelta:
@@ -49,10 +52,17 @@ class Desk:
         last = self.written.get(namespace)
         return AT_ONCE if last is None else max(AT_ONCE, last + AT_MOST_EVERY - now)
 
+    def miss(self, namespace: str, old: ConfigMap, new: ConfigMap | None) -> None:
+        """Keep what somebody else has changed in a record as it was."""
+        for uid, text in old.data.items():
+            memory = decode(text) if new is None or new.data.get(uid) != text else None
+            if memory is not None:
+                self.lost.setdefault(namespace, {}).setdefault(uid, memory)
+
     def forget(self, namespace: str, uid: str) -> None:
         """Drop everything about an ApiKey that is gone."""
         self.candidates.pop(uid, None)
-        for kept in (self.wanted, self.adopted):
+        for kept in (self.wanted, self.adopted, self.lost):
             kept.get(namespace, {}).pop(uid, None)
 
 
@@ -141,7 +151,7 @@ class ApiKeyController:
         elsewhere = tuple(one for one in ours if one.meta.ref != place)
         shown = there or next(iter(elsewhere), None)
         memories = self._book.memories(ref.namespace)
-        memory = memories.get(resource.meta.uid)
+        memory = self._desk.lost.get(ref.namespace, {}).get(resource.meta.uid) or memories.get(resource.meta.uid)
         existing = {one.meta.uid for one in self._book.api_keys(ref.namespace)} if memory is None else set[str]()
         orphans = {} if memory is not None else records.adoptable(memories, existing, ref.name)
         remembered = (memory,) if memory is not None else tuple(orphans.values())
@@ -343,6 +353,8 @@ class ApiKeyRecordController(Statusless):
             case "ConfigMap" if (
                 namespace == self._operator_namespace and naming.api_keys_shard(change.ref.name) is not None
             ):
+                if change.by is None and change.old is not None:
+                    self._desk.miss(record_namespace(change.ref.name), change.old, change.new)
                 yield self._due(record_namespace(change.ref.name))
             case "ConfigMap" if change.new is not None and change.ref.name.startswith(naming.REPORT_PREFIX):
                 yield from (self._due(place) for place in change.new.data if self._uses.has_unknown(place))
@@ -361,7 +373,7 @@ class ApiKeyRecordController(Statusless):
             place=self._operator_namespace,
             namespace=namespace,
             shards=self._book.shards(namespace),
-            wanted=dict(self._desk.wanted.get(namespace, {})),
+            wanted=self._desk.lost.get(namespace, {}) | self._desk.wanted.get(namespace, {}),
             existing={one.meta.uid for one in self._book.api_keys(namespace) if not one.meta.deleting},
             adopted=dict(self._desk.adopted.get(namespace, {})),
             namespace_exists=resource is not None,
@@ -372,6 +384,8 @@ class ApiKeyRecordController(Statusless):
         plan = records.reconcile_records(snapshot, now)
         if plan.applies:
             self._desk.written[snapshot.namespace] = now
+        else:
+            self._desk.lost.pop(snapshot.namespace, None)
         return replace(plan, events=tuple(self._uses.of_nobody(snapshot.namespace)))
 
 
