@@ -57,6 +57,7 @@ logger = logging.getLogger(__name__)
 
 LEASE = "zerotrust-controller"
 READINESS = "identities-by-readiness"
+KEYS_READINESS = "api-keys-by-readiness"
 SKEW_CHECK = 30.0
 HEAD_START = 10.0  # seconds
 
@@ -158,6 +159,7 @@ class Controller:
         )
         self.telemetry = TelemetryServer(self.metrics, self._not_ready, options.metrics_host, options.metrics_port)
         self.cache.index(READINESS, "ServiceIdentity", lambda identity: [identity.ready])
+        self.cache.index(KEYS_READINESS, "ApiKey", lambda key: [key.ready])
         self._domains, self._providers = domains, providers
         self.synced = asyncio.Event()
         self._register_gauges()
@@ -253,7 +255,16 @@ class Controller:
 
     def _register_gauges(self) -> None:
         self.metrics.watch(
-            "identities", "ServiceIdentities by readiness and reason.", ["ready", "reason"], self._readiness
+            "identities",
+            "ServiceIdentities by readiness and reason.",
+            ["ready", "reason"],
+            lambda: self._readiness(READINESS),
+        )
+        self.metrics.watch(
+            "api_keys",
+            "ApiKeys by readiness and reason.",
+            ["ready", "reason"],
+            lambda: self._readiness(KEYS_READINESS),
         )
         self.metrics.watch(
             "authority_expiry_timestamp_seconds",
@@ -261,7 +272,6 @@ class Controller:
             ["trust_domain"],
             self._expiries,
         )
-
         self.metrics.watch(
             "identity_provider_keys_end_timestamp_seconds",
             "When an identity provider's keys cease to be accepted, in seconds since 1970; 0 while there are none.",
@@ -269,8 +279,8 @@ class Controller:
             self._providers.ends,
         )
 
-    def _readiness(self) -> Iterable[Sample]:
-        for key, number in self.cache.sizes(READINESS):
+    def _readiness(self, index: str) -> Iterable[Sample]:
+        for key, number in self.cache.sizes(index):
             status, reason = key if isinstance(key, tuple) else ("", "")
             yield (status or "Unknown", reason or "NotReconciled"), number
 
