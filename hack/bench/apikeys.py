@@ -22,6 +22,7 @@ from hack.bench.cluster import (
     identity,
     say,
     service_account,
+    sources,
     spread,
     writes,
 )
@@ -223,6 +224,7 @@ async def _measure(bench: Bench) -> list[str]:
     await bench.prepare()
     await bench.learn()
     bench.stop()
+    loaded = sources()
     ratios, raws, waves = list[float](), list[float](), list[float]()
     async with RecordWrites(bench.client) as records:
         for pair in range(1, bench.pairs + 1):
@@ -253,8 +255,10 @@ async def _measure(bench: Bench) -> list[str]:
         await bench._complete(bench.keys)
         restart_usage = bench.controller.usage()
         complete = records.complete
+    changed = ["| **not valid** | the operator's sources were edited during the run |"] if sources() != loaded else []
     each = sum(delta[one] for one in delta if _is_operators(*one)) / bench.count
     return [
+        *changed,
         f"| keys at once | {bench.count} in {len(bench.namespaces)} namespaces |",
         f"| raw client: ApiKey, Secret, status | median {statistics.median(raws):.2f} s |",
         f"| operator, first create to last Ready with its key in the Secret | median {statistics.median(waves):.2f} s |",

@@ -73,7 +73,7 @@ class Sized:
     async def begin(self) -> None:
         """Offer both bundles and start OPA; both are active afterwards."""
         say(f"{self.bundles.size:,} keys: the first bundles")
-        policy, revocations = self.build(1), self.bundles.revocations(1)
+        policy, revocations = await asyncio.to_thread(self.build, 1), self.bundles.revocations(1)
         self.revocations = len(revocations.archive)
         self.host.publish(self.path("policy"), policy.archive)
         self.host.publish(self.path("revocations"), revocations.archive)
@@ -96,7 +96,7 @@ class Sized:
 
     async def change(self, serial: int) -> None:
         """Offer bundles in which one key has changed and one more is revoked, and wait until each is reported active."""
-        self.activations.append(await self._offered("policy", self.build(serial)))
+        self.activations.append(await self._offered("policy", await asyncio.to_thread(self.build, serial)))
         self.withdrawals.append(await self._offered("revocations", self.bundles.revocations(serial)))
 
     async def _offered(self, kind: str, offer: Offer) -> float:
@@ -268,7 +268,8 @@ async def measure(sizes: list[int], requests: int, changes: int, patience: float
                 opa = Opa(folder, configured(host, folder, signer), [folder / "bench.rego"])
                 stack.push_async_callback(opa.close)
                 say(f"{size:,} keys: making them")
-                every.append(Sized(KeyBundles(size, signer), opa, host, signer, patience))
+                bundles = await asyncio.to_thread(KeyBundles, size, signer)  # other OPAs poll meanwhile
+                every.append(Sized(bundles, opa, host, signer, patience))
                 await every[-1].begin()
             for serial in range(2, changes + 2):
                 say(f"activation {serial - 1} of {changes}, at every size")
