@@ -17,6 +17,7 @@ from tests.support.fakeapi import FakeApi
 from tests.support.rig import OPERATOR_NAMESPACE, Rig, resource, running
 from zerotrust.apikey import key
 from zerotrust.common import naming, times
+from zerotrust.engine import apikeys
 from zerotrust.opabundle import reports
 from zerotrust.opabundle.reports import KeyUse, NamespaceReport, Point
 
@@ -176,6 +177,27 @@ async def test_a_rotation_waits_for_the_decision_point_and_leaves_an_overlap(ser
             await rig.until(lambda: condition(server, "OverlapActive")[0] == "True")
             assert status(server)["previousKeyID"] == before
             assert status(server)["phase"] == "Overlap"
+
+
+async def test_nobody_waits_for_a_pod_that_is_gone(
+    server: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apikeys, "SURVEY_EVERY", timedelta(seconds=1))
+    async with running(server, tmp_path) as rig:
+        async with serving(server, "orders-1"):
+            before = await issued(rig)
+        partner(server, revokedKeyIDs=[before])
+        await rig.until(
+            lambda: condition(server, "Revoked")[0] == "False" and len(record(server)["partner"]["keys"]) == 2
+        )
+        stale = point(server)
+        for _ in range(3):
+            report(server, stale)
+            await asyncio.sleep(0.3)
+        await rig.until(lambda: condition(server, "Revoked") == ("False", "Lagging"))
+        server.delete("Pod", "orders-1", "shop")
+        await rig.until(lambda: condition(server, "Revoked") == ("True", "Acknowledged"))
+        await rig.until(lambda: secret(server)["key-id"] != before)
 
 
 async def test_a_revoked_key_is_replaced_and_its_revocation_is_acknowledged(server: FakeApi, tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ def key_records(
     """Return `{id: {hash, name, scopes, audience, not_before, not_after}}`, with `suspended: true`, `workload` where it applies.
 
     `server` gives the SPIFFE ID of a ServiceIdentity of the namespace, `workload` that of a holder; None where there is none:
-    such an audience is left out, and the keys of such a holder too. Revoked keys are suspended for good, so that whoever uses one is
-    told why. Ended ones stay for as long as they are remembered: `not_after` is what ends them.
+    such an audience is left out, and the keys of such a holder too. Revoked keys are suspended for good, so that whoever uses one
+    is told why. Ended ones stay for as long as they are remembered: `not_after` is what ends them.
     """
     bound = workload(spec.holder.workload) if spec.holder.workload is not None else ""
     if bound is None:

@@ -179,9 +179,9 @@ class _Decision:
         """Which API key was used, and why not if it was refused for its own sake."""
         if self.unknown_key_id:
             return self.unknown_key_id, UNKNOWN_KEY
-        if not self.key_id or not (self.allowed or self.reason in _REFUSED_KEYS):
-            return None
-        return self.key_id, "" if self.allowed and self.reason not in _REFUSED_KEYS else self.reason
+        observed = words.code(words.member(self.answer.get("observed"), "reason"))
+        refused = next((reason for reason in (observed, self.reason) if reason in _REFUSED_KEYS), "")
+        return (self.key_id, refused) if self.key_id and (self.allowed or refused) else None
 
     def denial(self) -> Denial:
         policy, rule = words.name(self.answer.get("policy")), words.name(self.answer.get("rule"))

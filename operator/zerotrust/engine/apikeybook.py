@@ -28,6 +28,7 @@ class _Read(NamedTuple):
     versions: tuple[str, ...]
     memories: dict[str, Memory]
     owners: dict[str, Ref]
+    named: dict[str, dict[str, Memory]]
 
 
 class ApiKeyBook:
@@ -66,8 +67,18 @@ class ApiKeyBook:
         if known is None or known.versions != versions:
             memories = records.read(shards)
             owners = {str(key.id): Ref("ApiKey", namespace, one.name) for one in memories.values() for key in one.keys}
-            known = self._known[namespace] = _Read(versions, memories, owners)
+            named: dict[str, dict[str, Memory]] = {}
+            for uid, one in memories.items():
+                named.setdefault(one.name, {})[uid] = one
+            known = self._known[namespace] = _Read(versions, memories, owners, named)
         return known.memories
+
+    def orphans(self, namespace: str, name: str) -> dict[str, Memory]:
+        """What is remembered of ApiKeys of this name that do not exist any more, by their UIDs."""
+        self.memories(namespace)
+        named = self._known[namespace].named.get(name, {})
+        present: ApiKey | None = self._cache.get(Ref("ApiKey", namespace, name))
+        return records.adoptable(named, {present.meta.uid} if present is not None else set(), name)
 
     def owner(self, namespace: str, key_id: str) -> Ref | None:
         """The ApiKey that a key is of, or was of."""
@@ -78,11 +89,11 @@ class ApiKeyBook:
         """What the policy bundle says of keys, by their ids; a key counts only while its ApiKey exists."""
         memories = self.memories(namespace)
         found: dict[str, dict[str, Any]] = {}
+        server = lru_cache(maxsize=None)(lambda name: self._named(Workload(namespace, name)))
         for one in self.api_keys(namespace):
             memory = memories.get(one.meta.uid)
             if memory is None or memory.gone is not None or one.meta.deleting or isinstance(one.spec, SpecError):
                 continue
-            server = lru_cache(maxsize=None)(lambda name: self._named(Workload(namespace, name)))
             found |= key_records(memory, one.spec, server, self._holder)
         return dict(sorted(found.items()))
 

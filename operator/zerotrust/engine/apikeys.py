@@ -11,7 +11,7 @@ from zerotrust.apikey.lifecycle import Contents, Decision
 from zerotrust.apikey.memory import Memory, decode
 from zerotrust.apikey.records import RecordsSnapshot
 from zerotrust.apikey.resource import secret_name
-from zerotrust.apikey.snapshot import Acknowledged, ApiKeySnapshot, Fingerprint
+from zerotrust.apikey.snapshot import Acknowledged, ApiKeySnapshot, Fingerprint, Lagging
 from zerotrust.common import naming, times
 from zerotrust.common.conditions import Condition, false, merge
 from zerotrust.common.errors import SpecError
@@ -26,12 +26,13 @@ from zerotrust.engine.enforcement import Enforcement
 from zerotrust.engine.keyuses import KeyUses
 from zerotrust.opabundle.reports import SKEW
 from zerotrust.pki.secret import ObservedSecret
+from zerotrust.policy.survey import Survey, survey_ref
 from zerotrust.trustdomain.reconcile import MAX_SKEW
 
 SECRETS = "api-key-secrets-by-name"
 RECORD = "ApiKeyRecord"
 AT_ONCE, AT_MOST_EVERY = timedelta(milliseconds=20), timedelta(seconds=1)
-LOOK_AGAIN = timedelta(seconds=30)
+LOOK_AGAIN, SURVEY_EVERY = timedelta(seconds=30), timedelta(seconds=10)
 USED_EVERY = timedelta(hours=1)
 
 
@@ -43,6 +44,7 @@ class Desk:
 
     candidates: dict[str, ApiKeyText] = field(default_factory=dict)
     wanted: dict[str, dict[str, Memory]] = field(default_factory=dict)
+    basis: dict[str, object] = field(default_factory=dict)
     adopted: dict[str, dict[str, str]] = field(default_factory=dict)
     lost: dict[str, dict[str, Memory]] = field(default_factory=dict)
     written: dict[str, datetime] = field(default_factory=dict)
@@ -62,6 +64,7 @@ class Desk:
     def forget(self, namespace: str, uid: str) -> None:
         """Drop everything about an ApiKey that is gone."""
         self.candidates.pop(uid, None)
+        self.basis.pop(uid, None)
         for kept in (self.wanted, self.adopted, self.lost):
             kept.get(namespace, {}).pop(uid, None)
 
@@ -75,6 +78,7 @@ class Work:
     view: ApiKeySnapshot | None
     there: ObservedSecret | None
     elsewhere: tuple[ObservedSecret, ...]
+    survey: Survey | None = None
 
 
 class ApiKeyController:
@@ -99,6 +103,7 @@ class ApiKeyController:
         self._desk, self._uses, self._random = desk, uses, random_bytes
         self._waiting: dict[str, set[Ref]] = {}
         self._looked: set[Ref] = set()
+        self._surveyed: dict[str, datetime] = {}
         cache.index(SECRETS, "Secret", lambda one: [_owner(one)])
 
     def touched_by(self, change: Change) -> Iterable[Touched]:
@@ -110,6 +115,8 @@ class ApiKeyController:
                 for owner in {_owner(one) for one in (change.old, change.new) if one is not None}:
                     if owner.name:
                         yield Touched(owner)
+            case "Survey":
+                yield from (Touched(ref) for ref in sorted(self._waiting.get(change.ref.namespace, ())))
             case "ConfigMap":
                 yield from self._remembered_otherwise(change)
                 for namespace in self._enforcement.concerned(change):
@@ -152,8 +159,7 @@ class ApiKeyController:
         shown = there or next(iter(elsewhere), None)
         memories = self._book.memories(ref.namespace)
         memory = self._desk.lost.get(ref.namespace, {}).get(resource.meta.uid) or memories.get(resource.meta.uid)
-        existing = {one.meta.uid for one in self._book.api_keys(ref.namespace)} if memory is None else set[str]()
-        orphans = {} if memory is not None else records.adoptable(memories, existing, ref.name)
+        orphans = self._book.orphans(ref.namespace, ref.name) if memory is None else {}
         remembered = (memory,) if memory is not None else tuple(orphans.values())
         candidate = self._desk.candidates.get(resource.meta.uid)
         skew = self._skew()
@@ -177,7 +183,7 @@ class ApiKeyController:
             clock_agrees=skew is None or abs(skew) <= MAX_SKEW,
             logs_since=self._enforcement.logs_since(ref.namespace),
         )
-        return Work(resource, place, view, there, elsewhere)
+        return Work(resource, place, view, there, elsewhere, self._cache.get(survey_ref(ref.namespace)))
 
     def _last_used(self, resource: ApiKey, key: KeyID) -> datetime | None:
         """What this process has heard; before it heard anything, what the status says of the key in use."""
@@ -199,12 +205,15 @@ class ApiKeyController:
         view = replace(snapshot.view, now=now)
         if self._may_be_overlooked(snapshot, view):
             return Plan(refresh=(snapshot.place,), requeue_at=now)
+        if self._desk.basis.get(meta.uid) == _basis(snapshot):
+            return Plan(touches=(self._touch(view),))
         decision = lifecycle.decide(view)
         if decision.generate:
             fresh = self._desk.candidates[meta.uid] = generate(self._random)
             view = replace(view, candidate=Fingerprint(fresh.id, digest(fresh)))
             decision = lifecycle.decide(view)
-        self._await(snapshot, view, decision)
+        if self._await(snapshot, view, decision) and (look := self._look_around(view)):
+            return look
         if decision.memory != view.memory:
             return self._remember(snapshot, view, decision)
         return self._carry_on(snapshot, view, decision)
@@ -220,8 +229,8 @@ class ApiKeyController:
         self._looked.add(snapshot.resource.meta.ref)
         return True
 
-    def _await(self, snapshot: Work, view: ApiKeySnapshot, decision: Decision) -> None:
-        """Note whether reports of decision points would be news to this ApiKey."""
+    def _await(self, snapshot: Work, view: ApiKeySnapshot, decision: Decision) -> bool:
+        """Note whether reports of decision points would be news to this ApiKey; tell whether it waits for some of them."""
         standing = decision.standing
         key = standing.pending or standing.current
         open_ends = [view.withdrawn(one.id) for one in standing.revoked]
@@ -231,6 +240,15 @@ class ApiKeyController:
             waiting.discard(snapshot.resource.meta.ref)
         else:
             waiting.add(snapshot.resource.meta.ref)
+        return any(isinstance(one, Lagging) for one in open_ends)
+
+    def _look_around(self, view: ApiKeySnapshot) -> Plan | None:
+        """Look whether the pods are there for which is waited; for all ApiKeys of a namespace once in a while."""
+        last = self._surveyed.get(view.namespace)
+        if last is not None and view.now < last + SURVEY_EVERY:
+            return None
+        self._surveyed[view.namespace] = view.now
+        return Plan(refresh=(survey_ref(view.namespace),), requeue_at=view.now)
 
     def _remember(self, snapshot: Work, view: ApiKeySnapshot, decision: Decision) -> Plan:
         """Hand over to the record what is to be remembered; everything else comes once it is."""
@@ -241,12 +259,17 @@ class ApiKeyController:
             wanted[uid] = decision.memory
         if decision.adopted is not None:
             self._desk.adopted.setdefault(namespace, {})[uid] = decision.adopted
-        touch = Touch(RECORD, record_ref(self._operator_namespace, namespace), self._desk.pause(namespace, view.now))
-        return Plan(events=decision.events if news else (), touches=(touch,))
+        self._desk.basis[uid] = _basis(snapshot)
+        return Plan(events=decision.events if news else (), touches=(self._touch(view),))
+
+    def _touch(self, view: ApiKeySnapshot) -> Touch:
+        pause = self._desk.pause(view.namespace, view.now)
+        return Touch(RECORD, record_ref(self._operator_namespace, view.namespace), pause)
 
     def _carry_on(self, snapshot: Work, view: ApiKeySnapshot, decision: Decision) -> Plan:
         """Write the Secret, or else tell where things stand."""
         resource, now = snapshot.resource, view.now
+        self._desk.basis.pop(resource.meta.uid, None)
         self._desk.wanted.get(view.namespace, {}).pop(resource.meta.uid, None)
         self._desk.adopted.get(view.namespace, {}).pop(resource.meta.uid, None)
         contents = decision.deliver or self._moved(snapshot, view)
@@ -258,14 +281,14 @@ class ApiKeyController:
         current = decision.standing.current
         if current is not None and view.candidate is not None and view.candidate.id == current.id:
             self._desk.candidates.pop(resource.meta.uid, None)
+        lagging = snapshot.resource.meta.ref in self._waiting.get(view.namespace, ())
+        again = (decision.wake, now + LOOK_AGAIN if view.foreign else None, now + SURVEY_EVERY if lagging else None)
         plan = Plan(
             applies=self._kept(snapshot, view, decision),
             deletes=self._left_behind(snapshot, view, decision),
             events=decision.events,
             refresh=(snapshot.place,) if view.foreign else (),
-            requeue_at=min(
-                (one for one in (decision.wake, now + LOOK_AGAIN if view.foreign else None) if one), default=None
-            ),
+            requeue_at=min((one for one in again if one is not None), default=None),
         )
         shown = replace(view, last_used=lambda key: self._shown_use(view, resource, key))
         told = status.status_of(shown, decision, resource.meta.generation, resource.status)
@@ -387,6 +410,13 @@ class ApiKeyRecordController(Statusless):
         else:
             self._desk.lost.pop(snapshot.namespace, None)
         return replace(plan, events=tuple(self._uses.of_nobody(snapshot.namespace)))
+
+
+def _basis(snapshot: Work) -> object:
+    """What a decision was made of that waits to be remembered: until some of it changes, it would only be made again."""
+    view, there = snapshot.view, snapshot.there
+    version = there.meta.resource_version if there is not None else ""
+    return (snapshot.resource.spec, version, view.memory if view is not None else None)
 
 
 def _owner(one: ObservedSecret) -> Ref:

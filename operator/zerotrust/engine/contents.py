@@ -101,9 +101,9 @@ class BundleContents:
     def content(self, namespace: str, kind: Kind) -> Content:
         """What a bundle should say now."""
         if kind == "revocations":
-            revoked = self.keys.revoked(namespace)
-            place = namespace if revoked else _WITHOUT_KEYS
+            place = self._revocations_place(namespace)
             if place not in self._revocations:
+                revoked = self.keys.revoked(namespace)
                 document = revocations_document({name: one.before for name, one in self.cutoffs().items()}, revoked)
                 self._revocations[place] = Content(document, content_hash(document, {}))
             return self._revocations[place]
@@ -113,10 +113,11 @@ class BundleContents:
             known = self._policies[namespace] = Content(document, content_hash(document, modules()))
         return known
 
-    def is_recorded(self, namespace: str, kind: Kind) -> bool:
-        """Whether the bundle that is recorded says what it should say now."""
-        entry = self.record(namespace).get(kind)
-        return entry is not None and entry.revision == self.content(namespace, kind).revision
+    def known(self, namespace: str, kind: Kind) -> Content | None:
+        """What a bundle should say now, if that was asked before and nothing has changed since: it costs nothing."""
+        if kind == "policy":
+            return self._policies.get(namespace)
+        return self._revocations.get(self._revocations_place(namespace))
 
     def parts(self, namespace: str, kind: Kind) -> set[Part]:
         """What a bundle is made of now, so that one can ask since when it is in it: versions of policies and keys' ids, or
@@ -127,6 +128,9 @@ class BundleContents:
             return set(document["keys"])
         policies: list[Policy] = self._cache.find(POLICIES, namespace)
         return {*(self._book.version(one) for one in policies), *document["api_keys"]}
+
+    def _revocations_place(self, namespace: str) -> str:
+        return namespace if self.keys.revoked(namespace) else _WITHOUT_KEYS
 
     def _document(self, namespace: str) -> dict[str, Any]:
         servers, domains = [], {}

@@ -10,7 +10,7 @@ from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ConfigMap
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import Clock
-from zerotrust.engine.contents import BundleContents, Part
+from zerotrust.engine.contents import BundleContents, Content, Part
 from zerotrust.engine.policybook import AcceptedVersion
 from zerotrust.opabundle import reports
 from zerotrust.opabundle.archive import Kind
@@ -55,32 +55,35 @@ class Enforcement:
             namespace = change.ref.name.removesuffix(naming.BUNDLE_RECORD_SUFFIX)
             if change.new is not None and change.ref == self._contents.record_ref(namespace):
                 for kind in KINDS:
-                    self._note(namespace, kind)
+                    if (content := self._contents.known(namespace, kind)) is not None:
+                        self._note(namespace, kind, content)
 
-    def _note(self, namespace: str, kind: Kind) -> None:
+    def _note(self, namespace: str, kind: Kind, content: Content) -> None:
         """Remember which serial was the first that has a part in it: serials grow, so every later one has it too."""
-        if self._contents.is_recorded(namespace, kind):
-            serial = self._contents.record(namespace)[kind].serial
-            before = self._first.get((namespace, kind), {})
+        before, entry = self._first.setdefault((namespace, kind), {}), self._contents.record(namespace).get(kind)
+        if entry is not None and content.revision == entry.revision:
             self._first[namespace, kind] = {
-                one: before.get(one, serial) for one in self._contents.parts(namespace, kind)
+                one: before.get(one, entry.serial) for one in self._contents.parts(namespace, kind)
             }
 
-    def first_serial(self, namespace: str, part: Part, kind: Kind = "policy") -> int | None:
+    def first_serial(self, namespace: str, part: Part, kind: Kind = "policy", *, cheaply: bool = False) -> int | None:
         """The serial from which on bundles have a part in them; None while that is not known.
 
-        After a restart it is the serial that is current then, which is later than the truth and never earlier.
+        After a restart it is the serial that is current then, which is later than the truth and never earlier. `cheaply` does not
+        compute a content that has changed: its record is about to be written, and that is when serials are noted.
         """
-        if part not in self._first.get((namespace, kind), {}):
-            self._note(namespace, kind)
-        return self._first.get((namespace, kind), {}).get(part)
+        first = self._first.get((namespace, kind))
+        if first is None or (not cheaply and part not in first):
+            self._note(namespace, kind, self._contents.content(namespace, kind))
+        return self._first[namespace, kind].get(part)
 
     def reach(self, namespace: str, part: Part, kind: Kind = "policy") -> Reach:
         """How far a part of a namespace's bundles is: with everybody who decides there, only served, or not even that.
 
         Where there is no decision point, being served is as far as it goes.
         """
-        first, entry = self.first_serial(namespace, part, kind), self._contents.record(namespace).get(kind)
+        first = self.first_serial(namespace, part, kind, cheaply=True)
+        entry = self._contents.record(namespace).get(kind)
         if first is None or entry is None:
             return NotServed()
         if not any(one.served.get(kind, 0) >= first for one in self._heard(namespace).reports):
