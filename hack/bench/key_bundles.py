@@ -90,7 +90,7 @@ class KeyBundles:
             "not_after": now + VALIDITY,
             "namespace": SERVER.namespace,
         }
-        archive = build({"zerotrust": {kind: {**document, "meta": meta}}}, rules, scope(kind), self._signer)
+        archive = build({"zerotrust_data": {kind: {**document, "meta": meta}}}, rules, scope(kind), self._signer)
         return Offer(archive, revision, time.process_time() - begun)
 
 

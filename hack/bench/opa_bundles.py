@@ -50,7 +50,7 @@ def document(grants: int) -> dict[str, Any]:
         "not_after": 2,
         "namespace": "shop",
     }
-    return {"zerotrust": {"policy": {**content, "meta": meta}}}
+    return {"zerotrust_data": {"policy": {**content, "meta": meta}}}
 
 
 def milliseconds(action: Callable[[], object], runs: int) -> float:

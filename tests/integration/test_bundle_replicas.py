@@ -74,7 +74,7 @@ class Observed:
 
     async def now(self) -> Sample:
         """One look."""
-        running = await self._opa.data("zerotrust/policy")
+        running = await self._opa.data("zerotrust_data/policy")
         allowed = (await self._opa.ask(request("/edit-1")))["allowed"]
         [edit] = {int(number) for number in RULE.findall(json.dumps(running["servers"]))}
         return Sample(running["meta"]["serial"], edit, allowed)

@@ -186,11 +186,11 @@ async def opa(tmp_path: Path) -> AsyncIterator[Opa]:
     """With rows that ask for the key, for any key with a scope, and, on port 1, for none."""
     rows = [ASKING, {**ASKING, "principal": a_principal("", "read"), "port": 8444}, {**ROW, "port": 1}]
     both = data(*rows, not_before=0, not_after=10**11)
-    both["zerotrust"]["policy"]["api_keys"] |= {
+    both["zerotrust_data"]["policy"]["api_keys"] |= {
         an_id(2): a_record(a_key(an_id(2)), audience=[OTHER_SERVER], not_before=0, not_after=10**11),
         an_id(3): a_record(a_key(an_id(3)), not_before=0, not_after=1),
     }
-    both["zerotrust"]["policy"]["servers"] |= {
+    both["zerotrust_data"]["policy"]["servers"] |= {
         OTHER_SERVER: a_server({**ROW, "principal": a_principal("guest")}),
     }
     (tmp_path / "data.json").write_text(json.dumps(both))
@@ -216,7 +216,7 @@ async def test_a_key_is_taken_from_either_header_in_any_letters(opa: Opa) -> Non
 async def test_what_the_operator_issues_is_what_opa_reads(tmp_path: Path) -> None:
     issued = [key.generate(Random(seed).randbytes) for seed in range(20)]
     both = data()
-    both["zerotrust"]["policy"]["api_keys"] = {one.id: a_record(one.reveal(), hash=key.digest(one)) for one in issued}
+    both["zerotrust_data"]["policy"]["api_keys"] = {one.id: a_record(one.reveal(), hash=key.digest(one)) for one in issued}
     for one, answer in zip(issued, ask(tmp_path, both, *(presenting(one.reveal()) for one in issued)), strict=True):
         assert (answer["reason"], answer["key_id"]) == ("allowed", one.id)
     for name, text in NOT_KEYS.items():
@@ -378,7 +378,7 @@ def test_only_what_has_the_shape_of_a_key_is_hashed(tmp_path: Path) -> None:
 
 def test_stale_data_knows_no_key(tmp_path: Path) -> None:
     both = data()
-    both["zerotrust"]["revocations"] = {}
+    both["zerotrust_data"]["revocations"] = {}
     (answer,) = ask(tmp_path, both, presenting(KEY))
     assert answer["reason"] == "stale_bundle"
     assert "key_id" not in answer

@@ -57,7 +57,7 @@ def some_revocations(valid: int = 60) -> bytes:
 
 
 def not_after(archive: bytes) -> float:
-    document = canonical.decode(unpacked(archive)["data.json"])["zerotrust"]
+    document = canonical.decode(unpacked(archive)["data.json"])["zerotrust_data"]
     (content,) = document.values()
     moment: float = content["meta"]["not_after"]
     return moment
@@ -103,7 +103,7 @@ class Scene:
         """Publish a good bundle and wait until it is active: its short validity must not pass while OPA starts."""
         self.host.publish(f"/bundles/{KEY.id}/{NAMESPACE}/{kind}", archive)
         deadline = time.time() + 10
-        while await self.opa.data(f"zerotrust/{kind}/meta/not_after") != not_after(archive):
+        while await self.opa.data(f"zerotrust_data/{kind}/meta/not_after") != not_after(archive):
             assert time.time() < deadline, "it never became active"
             await asyncio.sleep(0.01)
 
@@ -174,7 +174,7 @@ def with_unsigned_file() -> bytes:
 
 
 def delta() -> bytes:
-    path = f"/zerotrust/policy/servers/{SERVER.replace('/', '~1')}/grants/{STRANGER.replace('/', '~1')}"
+    path = f"/zerotrust_data/policy/servers/{SERVER.replace('/', '~1')}/grants/{STRANGER.replace('/', '~1')}"
     row = {"policy": "evil", "rule": "all", "effect": "Allow", "port": 8443, "protocol": "TCP"}
     return packed([("patch.json", canonical.encode({"data": [{"op": "upsert", "path": path, "value": [row]}]}))])
 
@@ -391,7 +391,7 @@ async def test_opa_digests_what_we_spell(tmp_path: Path) -> None:
     keys = {"odd": odd, "numbers": numbers, "empty": [{}, [], "", None, True]}
     document = policy(CLIENT, modules=modules(), api_keys=keys)
     async with scene(tmp_path, build(document, modules(), POLICY, KEY)) as one:
-        assert await one.opa.data("zerotrust/policy/api_keys") == keys
+        assert await one.opa.data("zerotrust_data/policy/api_keys") == keys
 
 
 async def test_names_that_look_like_numbers_stay_names(tmp_path: Path) -> None:

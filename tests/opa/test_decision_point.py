@@ -248,7 +248,7 @@ def test_stale_revocations_do_what_the_trust_domain_says(tmp_path: Path) -> None
     assert allowed["reason"] == "allowed"
     assert (observed["reason"], observed["observed"]["reason"]) == ("allowed", "stale_bundle")
     # What they said when they were fresh goes on.
-    data["zerotrust"]["revocations"]["identities"] = {CLIENT: 1}
+    data["zerotrust_data"]["revocations"]["identities"] = {CLIENT: 1}
     assert ask(tmp_path, data, a_request())[0]["reason"] == "revoked_identity"
 
 

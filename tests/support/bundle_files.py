@@ -72,7 +72,7 @@ def _document(
         "not_after": now + valid,
         "namespace": namespace,
     }
-    return {"zerotrust": {kind: {**content, "meta": meta}}}
+    return {"zerotrust_data": {kind: {**content, "meta": meta}}}
 
 
 def unpacked(archive: bytes) -> dict[str, bytes]:

@@ -175,7 +175,7 @@ def documents(tables: Iterable[Target], asked: Iterable[Case]) -> Document:
         merged["api_keys"] |= case.api_keys
         revoked |= case.revoked
     revocations = {**revocations_document({}, revoked), "meta": META}
-    return {"zerotrust": {"policy": {**merged, "meta": META}, "revocations": revocations}}
+    return {"zerotrust_data": {"policy": {**merged, "meta": META}, "revocations": revocations}}
 
 
 def cases(asked: Iterable[Target], of_each: int) -> Iterator[Case]:

@@ -72,7 +72,7 @@ class Gate:
     def publish(self, *, serial: int = 1, valid: int = 600, cutoffs: Mapping[str, int] | None = None) -> None:
         """Serve bundles in which CLIENT may GET below /api, below /user with a user's token, and below /key with API_KEY."""
         document = policy(CLIENT, modules=modules(), serial=serial, valid=valid)
-        content = document["zerotrust"]["policy"]
+        content = document["zerotrust_data"]["policy"]
         content["authorities"] = {"example.org": [self.authority.bundle.read_text()]}
         content["providers"] = {"example.org": {"corp": provider(not_after=int(time.time()) + 3600).document()}}
         rows = content["servers"][SERVER]["grants"][CLIENT]

@@ -68,7 +68,7 @@ def a_policy(**changes: Any) -> dict[str, Any]:
     """The data of a policy and a revocations bundle with that one server; `revocations` changes the latter."""
     revocations = {"meta": META, "identities": {}, "keys": {}, **changes.pop("revocations", {})}
     policy = {"meta": META, "authorities": {}, "providers": {}, "servers": {SERVER: a_server()}, "api_keys": {}}
-    return {"zerotrust": {"policy": {**policy, **changes}, "revocations": revocations}}
+    return {"zerotrust_data": {"policy": {**policy, **changes}, "revocations": revocations}}
 
 
 def a_request(source: Mapping[str, Any] | None = None, **request: Any) -> dict[str, Any]:

@@ -172,7 +172,7 @@ def rego_answers(cases: Iterable[Case], folder: Path, *, rule: str = VERIFIED, t
         }
         for case in cases
     ]
-    (folder / "data.json").write_text(json.dumps({"zerotrust": {"policy": {"providers": data}}}))
+    (folder / "data.json").write_text(json.dumps({"zerotrust_data": {"policy": {"providers": data}}}))
     (folder / "input.json").write_text(json.dumps(asked))
     (folder / "vectors.rego").write_text(
         "package vectors\nimport data.zerotrust.authz.tokens\n"

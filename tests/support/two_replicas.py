@@ -104,7 +104,7 @@ class TwoReplicas:
         except (aiohttp.ClientError, TimeoutError):
             return None
         scope = archive.scope_of(OPERATOR_NAMESPACE, "shop", "policy")
-        meta = archive.read(body, {key_id: key}, scope).document["zerotrust"]["policy"]["meta"]
+        meta = archive.read(body, {key_id: key}, scope).document["zerotrust_data"]["policy"]["meta"]
         found = Served(meta["serial"], meta["revision"], meta["issued_at"], meta["not_after"])
         assert tag == Tag(key_id, found.serial, found.revision, found.issued_at)
         return found

@@ -21,7 +21,7 @@ def bundles() -> KeyBundles:
 
 def test_the_bundle_has_so_many_keys_and_knows_those_that_are_presented(bundles: KeyBundles) -> None:
     found = read(bundles.policy(1).archive, {SIGNER.id: SIGNER.public}, scope("policy"))
-    records = found.document["zerotrust"]["policy"]["api_keys"]
+    records = found.document["zerotrust_data"]["policy"]["api_keys"]
     assert len(records) == 200
     for text in bundles.good:
         key = keys.parse(text)
@@ -33,12 +33,12 @@ def test_each_serial_changes_one_key_or_revokes_another(bundles: KeyBundles) -> 
     documents = [
         read(bundles.policy(serial).archive, {SIGNER.id: SIGNER.public}, scope("policy")).document for serial in (1, 2)
     ]
-    before, after = (one["zerotrust"]["policy"]["api_keys"] for one in documents)
+    before, after = (one["zerotrust_data"]["policy"]["api_keys"] for one in documents)
     assert [key for key in before if before[key] != after[key]] == [min(before)]
     first, second = (
         read(bundles.revocations(serial).archive, {SIGNER.id: SIGNER.public}, scope("revocations")) for serial in (1, 2)
     )
-    revoked = [set(one.document["zerotrust"]["revocations"]["keys"]) for one in (first, second)]
+    revoked = [set(one.document["zerotrust_data"]["revocations"]["keys"]) for one in (first, second)]
     assert len(revoked[0]) == 3
     assert revoked[0] ^ revoked[1] == {"000000000001", "000000000002"}
 

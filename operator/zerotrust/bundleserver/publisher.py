@@ -157,7 +157,7 @@ class Publisher:
             "not_after": times[1],
             "namespace": namespace,
         }
-        document = {"zerotrust": {kind.value: {**content.document, "meta": meta}}}
+        document = {"zerotrust_data": {kind.value: {**content.document, "meta": meta}}}
         scope = archive.scope_of(self._instance, namespace, kind.value)
         body = archive.build(document, modules() if kind is Kind.POLICY else {}, scope, key)
         archive.read(body, {key.id: key.public}, scope)

@@ -21,8 +21,8 @@ Scope = NewType("Scope", str)
 
 # What each bundle owns of `data`; no two may overlap, because one OPA loads both.
 ROOTS: Mapping[Kind, tuple[str, ...]] = {
-    "policy": ("system/log", "zerotrust/authz", "zerotrust/policy"),
-    "revocations": ("zerotrust/revocations",),
+    "policy": ("system/log", "zerotrust/authz", "zerotrust_data/policy"),
+    "revocations": ("zerotrust_data/revocations",),
 }
 MANIFEST = ".manifest"
 SIGNATURES = ".signatures.json"
@@ -62,7 +62,7 @@ def scope_of(instance: str, namespace: str, kind: Kind) -> Scope:
 
 
 def build(document: Mapping[str, Any], modules: Mapping[str, str], scope: Scope, key: signing.SigningKey) -> bytes:
-    """Write and sign the bundle of a document (`{zerotrust: {<kind>: …}}` with its `meta`) and Rego modules by path.
+    """Write and sign the bundle of a document (`{zerotrust_data: {<kind>: …}}` with its `meta`) and Rego modules by path.
 
     The same arguments always give the same bytes. NotCanonical names a value that JSON cannot spell in one way only,
     BadBundle names whatever `read` would refuse.
@@ -115,9 +115,9 @@ def _kind(scope: Scope) -> Kind:
 
 def _meta(document: Any, scope: Scope) -> Mapping[str, Any]:
     _, namespace, kind = scope.split("/")
-    place = f"{DATA}: zerotrust.{kind}.meta"
+    place = f"{DATA}: zerotrust_data.{kind}.meta"
     try:
-        meta: Mapping[str, Any] = document["zerotrust"][kind]["meta"]
+        meta: Mapping[str, Any] = document["zerotrust_data"][kind]["meta"]
         described = {field: type(value) for field, value in meta.items()}
     except (KeyError, TypeError, AttributeError):
         raise BadBundle(f"{place}: missing") from None
@@ -134,8 +134,8 @@ def _meta(document: Any, scope: Scope) -> Mapping[str, Any]:
 
 def _check_owned(kind: Kind, document: Mapping[str, Any], modules: Mapping[str, str]) -> None:
     """Refuse data, paths and packages outside the roots: OPA would refuse to activate them, on every client."""
-    if set(document) != {"zerotrust"} or set(document["zerotrust"]) != {kind}:
-        raise BadBundle(f"{DATA}: a bundle of {kind} holds zerotrust.{kind} and nothing else")
+    if set(document) != {"zerotrust_data"} or set(document["zerotrust_data"]) != {kind}:
+        raise BadBundle(f"{DATA}: a bundle of {kind} holds zerotrust_data.{kind} and nothing else")
     if modules and kind != "policy":
         raise BadBundle(f"{min(modules)}: a bundle of {kind} carries no rules")
     for path, text in modules.items():
@@ -151,10 +151,10 @@ def _check_owned(kind: Kind, document: Mapping[str, Any], modules: Mapping[str, 
 
 def _check_revision(kind: Kind, document: Mapping[str, Any], modules: Mapping[str, str]) -> None:
     """Refuse a revision that is not the content's hash: acknowledgements compare revisions only."""
-    content = dict(document["zerotrust"][kind])
+    content = dict(document["zerotrust_data"][kind])
     revision = content.pop("meta")["revision"]
     if revision != content_hash(content, modules):
-        raise BadBundle(f"{DATA}: zerotrust.{kind}.meta.revision is not the hash of the content")
+        raise BadBundle(f"{DATA}: zerotrust_data.{kind}.meta.revision is not the hash of the content")
 
 
 def _claims(files: Mapping[str, bytes], scope: Scope) -> bytes:

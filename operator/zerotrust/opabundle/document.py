@@ -33,7 +33,7 @@ def policy_document(
     authorities: Mapping[str, Sequence[str]],
     api_keys: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Document:
-    """Return the `zerotrust.policy` document of a namespace, without `meta`.
+    """Return the `zerotrust_data.policy` document of a namespace, without `meta`.
 
     `providers` are entries `{issuer, algorithms, jwks, leeway, not_after}` by trust domain and name, `authorities` PEM
     certificates by trust domain, `api_keys` what `apikey.projection.key_records` gives. Who has no SPIFFE ID yet is left out, as
@@ -52,7 +52,7 @@ def policy_document(
 
 
 def revocations_document(cutoffs: Mapping[SpiffeID, datetime], keys: Mapping[str, Any] | None = None) -> Document:
-    """Return the `zerotrust.revocations` document, without `meta`: certificates from before the cut-off are revoked.
+    """Return the `zerotrust_data.revocations` document, without `meta`: certificates from before the cut-off are revoked.
 
     Certificates count whole seconds: one that begins in the second of a cut-off with a fraction may be from before it.
     """

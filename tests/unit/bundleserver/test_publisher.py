@@ -22,7 +22,7 @@ async def cluster() -> Cluster:
 
 def clients(body: bytes) -> set[str]:
     contents = archive.read(body, {KEY.id: KEY.public}, SCOPE)
-    (server,) = contents.document["zerotrust"]["policy"]["servers"].values()
+    (server,) = contents.document["zerotrust_data"]["policy"]["servers"].values()
     return {name.rpartition("/")[2] for name in server["grants"]}
 
 

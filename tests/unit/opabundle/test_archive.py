@@ -63,7 +63,7 @@ def test_what_was_built_is_read() -> None:
     assert contents.document == DOCUMENT
     assert contents.modules == RULE
     assert (contents.scope, contents.kind, contents.key_id) == (POLICY, "policy", KEY.id)
-    assert contents.revision == DOCUMENT["zerotrust"]["policy"]["meta"]["revision"]
+    assert contents.revision == DOCUMENT["zerotrust_data"]["policy"]["meta"]["revision"]
 
 
 def test_the_shipped_modules_make_a_bundle() -> None:
@@ -80,7 +80,7 @@ def test_revocations_carry_data_only() -> None:
 
 def test_the_manifest_is_canonical_and_owns_its_roots() -> None:
     manifest = canonical.decode(FILES[".manifest"])
-    assert manifest["roots"] == ["system/log", "zerotrust/authz", "zerotrust/policy"]
+    assert manifest["roots"] == ["system/log", "zerotrust/authz", "zerotrust_data/policy"]
     assert manifest["rego_version"] == 1
     assert manifest["metadata"] == {"scope": POLICY}
 
@@ -121,7 +121,7 @@ def with_data(change: Callable[[dict[str, Any]], object]) -> bytes:
 
 
 def with_meta(**fields: Any) -> bytes:
-    return with_data(lambda document: document["zerotrust"]["policy"]["meta"].update(fields))
+    return with_data(lambda document: document["zerotrust_data"]["policy"]["meta"].update(fields))
 
 
 def with_manifest(**fields: Any) -> bytes:
@@ -130,7 +130,7 @@ def with_manifest(**fields: Any) -> bytes:
 
 def with_revision(revision: str) -> bytes:
     document, manifest = json.loads(FILES["data.json"]), json.loads(FILES[".manifest"])
-    document["zerotrust"]["policy"]["meta"]["revision"] = manifest["revision"] = revision
+    document["zerotrust_data"]["policy"]["meta"]["revision"] = manifest["revision"] = revision
     changed = {"data.json": canonical.encode(document), ".manifest": canonical.encode(manifest)}
     return with_files(lambda files: files.update(changed))
 
@@ -219,8 +219,8 @@ BAD: Mapping[str, tuple[bytes, str]] = {
     "module not UTF-8": (added("zerotrust/authz/x.rego", b"package zerotrust.authz # \xff"), "not UTF-8"),
     "module not in the revision": (added("zerotrust/authz/x.rego", b"package zerotrust.authz"), "not the hash"),
     "data of another kind": (
-        with_data(lambda document: document["zerotrust"].update(revocations={})),
-        "zerotrust.policy and nothing else",
+        with_data(lambda document: document["zerotrust_data"].update(revocations={})),
+        "zerotrust_data.policy and nothing else",
     ),
     "data beside ours": (with_data(lambda document: document.update(system={})), "and nothing else"),
     "data not canonical": (added("data.json", FILES["data.json"] + b"\n"), "not the canonical spelling"),
@@ -229,7 +229,7 @@ BAD: Mapping[str, tuple[bytes, str]] = {
     "data not JSON": (added("data.json", b"{"), "not JSON"),
     "data not an object": (added("data.json", b"[]"), "must be an object"),
     "deep data": (added("data.json", b"[" * 100_000), "not JSON"),
-    "no meta": (with_data(lambda document: document["zerotrust"]["policy"].pop("meta")), "meta: missing"),
+    "no meta": (with_data(lambda document: document["zerotrust_data"]["policy"].pop("meta")), "meta: missing"),
     "other schema": (with_meta(schema=2), "schema: must be 1"),
     "schema true": (with_meta(schema=True), "each of its type"),
     "text for a time": (with_meta(not_after="1"), "each of its type"),
@@ -240,7 +240,7 @@ BAD: Mapping[str, tuple[bytes, str]] = {
     "another revision": (with_revision("0" * 64), "meta.revision is not the hash"),
     "manifest's revision": (with_manifest(revision="0" * 64), "manifest: revision is not"),
     "roots that own everything": (with_manifest(roots=[""]), "manifest: roots is not"),
-    "roots that do not cover": (with_manifest(roots=["zerotrust/policy"]), "manifest: roots is not"),
+    "roots that do not cover": (with_manifest(roots=["zerotrust_data/policy"]), "manifest: roots is not"),
     "rego version 0": (with_manifest(rego_version=0), "rego_version is not"),
     "manifest with wasm": (with_manifest(wasm=[]), "manifest: wasm is not"),
     "manifest's scope": (with_manifest(metadata={"scope": REVOCATIONS}), "metadata is not"),
@@ -309,11 +309,11 @@ def test_many_files_are_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d["zerotrust"]["policy"].update(x=1.0), r"zerotrust\.policy\.x: float"),
-        (lambda d: d["zerotrust"]["policy"].update(x=[{"y": b""}]), r"zerotrust\.policy\.x\.0\.y: bytes"),
-        (lambda d: d["zerotrust"]["policy"].update({"x": {1: 2}}), r"zerotrust\.policy\.x: the key 1 is not text"),
-        (lambda d: d["zerotrust"]["policy"].update(x="\ud800"), "half a surrogate pair after"),
-        (lambda d: d["zerotrust"]["policy"].update(x=10**5000), "too long or too deep"),
+        (lambda d: d["zerotrust_data"]["policy"].update(x=1.0), r"zerotrust_data\.policy\.x: float"),
+        (lambda d: d["zerotrust_data"]["policy"].update(x=[{"y": b""}]), r"zerotrust_data\.policy\.x\.0\.y: bytes"),
+        (lambda d: d["zerotrust_data"]["policy"].update({"x": {1: 2}}), r"zerotrust_data\.policy\.x: the key 1 is not text"),
+        (lambda d: d["zerotrust_data"]["policy"].update(x="\ud800"), "half a surrogate pair after"),
+        (lambda d: d["zerotrust_data"]["policy"].update(x=10**5000), "too long or too deep"),
     ],
 )
 def test_what_has_no_single_spelling_is_not_written(change: Callable[[dict[str, Any]], object], message: str) -> None:

@@ -63,6 +63,6 @@ envoy := {
 default _revision := ""
 
 _revision := revision if {
-	revision := data.zerotrust.policy.meta.revision
+	revision := data.zerotrust_data.policy.meta.revision
 	is_string(revision)
 }

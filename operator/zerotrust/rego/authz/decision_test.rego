@@ -42,8 +42,8 @@ _envoy := {"attributes": {
 _decided(policy, revocations, asked) := answer if {
 	answer := authz.decision with input as asked
 		with time.now_ns as _now
-		with data.zerotrust.policy as policy
-		with data.zerotrust.revocations as revocations
+		with data.zerotrust_data.policy as policy
+		with data.zerotrust_data.revocations as revocations
 }
 
 _reason(rows, asked) := _decided(_serving(rows), {"meta": _meta, "identities": {}}, asked).reason
@@ -193,7 +193,7 @@ test_an_access_token_beside_a_token_that_does_not_speak_for_it if {
 }
 
 test_an_unknown_key_is_told if {
-	found := tokens.unknown_key(data.fixtures.unknown_key, "example.org") with data.zerotrust.policy as _serving([])
+	found := tokens.unknown_key(data.fixtures.unknown_key, "example.org") with data.zerotrust_data.policy as _serving([])
 	found == {"provider": "corp", "kid": "unknown"}
 }
 
@@ -258,8 +258,8 @@ test_envoys_header if {
 test_envoys_words if {
 	answer := authz.envoy with input as _envoy
 		with time.now_ns as _now
-		with data.zerotrust.policy as _serving([])
-		with data.zerotrust.revocations as {"meta": _meta}
+		with data.zerotrust_data.policy as _serving([])
+		with data.zerotrust_data.revocations as {"meta": _meta}
 	answer.allowed == false
 	answer.http_status == 403
 	answer.headers == {"x-zerotrust-reason": "no_grant"}

@@ -5,14 +5,14 @@ package zerotrust.authz.freshness
 import data.zerotrust.authz.request
 
 policy if {
-	meta := data.zerotrust.policy.meta
+	meta := data.zerotrust_data.policy.meta
 	meta.schema == 1
 	is_number(meta.not_after)
 	time.now_ns() < meta.not_after * 1000000000
 }
 
 revocations if {
-	meta := data.zerotrust.revocations.meta
+	meta := data.zerotrust_data.revocations.meta
 	meta.schema == 1
 	is_number(meta.not_after)
 	time.now_ns() < meta.not_after * 1000000000

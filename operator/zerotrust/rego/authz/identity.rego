@@ -29,7 +29,7 @@ _certificate_id := _leaf.URIStrings[0] if {
 }
 
 _verified if {
-	some authority in data.zerotrust.policy.authorities[spiffe.trust_domain(_certificate_id)]
+	some authority in data.zerotrust_data.policy.authorities[spiffe.trust_domain(_certificate_id)]
 
 	# The first certificate is the root, so the caller's part must never come first.
 	crypto.x509.parse_and_verify_certificates_with_options(

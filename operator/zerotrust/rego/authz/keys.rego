@@ -46,7 +46,7 @@ named := {"key_id": _id} if {
 } else := {"unknown_key_id": _id}
 
 _record := record if {
-	record := data.zerotrust.policy.api_keys[_id]
+	record := data.zerotrust_data.policy.api_keys[_id]
 	crypto.hmac.equal(record.hash, concat("", ["sha256:", crypto.sha256(_text)]))
 }
 
@@ -57,7 +57,7 @@ _lasts if time.now_ns() < _nanoseconds(_record.not_after)
 _withdrawn if _record.suspended
 
 # Whatever stands there: that it stands there revokes.
-_withdrawn if data.zerotrust.revocations.keys[_id] = _
+_withdrawn if data.zerotrust_data.revocations.keys[_id] = _
 
 _nanoseconds(seconds) := seconds * 1000000000 if is_number(seconds)
 

@@ -47,8 +47,8 @@ _answer(row, record, revoked, headers) := answer if {
 	}
 	answer := authz.decision with input as asked
 		with time.now_ns as _now * 1000000000
-		with data.zerotrust.policy as policy
-		with data.zerotrust.revocations as {"meta": _meta, "keys": revoked}
+		with data.zerotrust_data.policy as policy
+		with data.zerotrust_data.revocations as {"meta": _meta, "keys": revoked}
 }
 
 _presenting(headers) := _answer(_asking({"name": "partner"}), _record, {}, headers)

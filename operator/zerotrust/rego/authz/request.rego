@@ -44,7 +44,7 @@ valid if {
 # The segments of the path; undefined where method or path could be read in two ways. Some servers read `delete` as DELETE.
 segments := paths.segments(asked.path) if regex.match(`\A[A-Z][A-Z-]*\z`, asked.method)
 
-server := data.zerotrust.policy.servers[asked.server]
+server := data.zerotrust_data.policy.servers[asked.server]
 
 # The server's ID for answers and logs: nothing that is no SPIFFE ID gets there.
 default named_server := ""

@@ -5,12 +5,12 @@ package zerotrust.authz.revocation
 import data.zerotrust.authz.identity
 
 revoked if {
-	data.zerotrust.revocations.identities[identity.client]
+	data.zerotrust_data.revocations.identities[identity.client]
 	not _issued_since
 }
 
 _issued_since if {
-	cutoff := data.zerotrust.revocations.identities[identity.client]
+	cutoff := data.zerotrust_data.revocations.identities[identity.client]
 	is_number(cutoff)
 	identity.not_before_ns >= cutoff * 1000000000
 }

@@ -70,7 +70,7 @@ verified(raw, beside, trust_domain, now_ns) := {
 } if {
 	token := _parsed(raw)
 	name := _issuer_of(token, trust_domain)
-	provider := data.zerotrust.policy.providers[trust_domain][name]
+	provider := data.zerotrust_data.policy.providers[trust_domain][name]
 	now_ns < provider.not_after * _second
 	_header_is_good(token.header, provider)
 	key := _known_key(token.header, provider)
@@ -89,7 +89,7 @@ verified(raw, beside, trust_domain, now_ns) := {
 unknown_key(raw, trust_domain) := {"provider": name, "kid": kid} if {
 	token := _parsed(raw)
 	name := _issuer_of(token, trust_domain)
-	provider := data.zerotrust.policy.providers[trust_domain][name]
+	provider := data.zerotrust_data.policy.providers[trust_domain][name]
 	_header_is_good(token.header, provider)
 	kid := token.header.kid
 	every key in json.unmarshal(provider.jwks).keys {
@@ -125,7 +125,7 @@ _object_in(text) := read if {
 _issuer_of(token, trust_domain) := names[0] if {
 	is_string(token.claims.iss)
 	names := [name |
-		some name, provider in data.zerotrust.policy.providers[trust_domain]
+		some name, provider in data.zerotrust_data.policy.providers[trust_domain]
 		provider.issuer == token.claims.iss
 	]
 	count(names) == 1

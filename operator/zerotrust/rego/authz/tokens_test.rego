@@ -46,11 +46,11 @@ verdict(raw) := verdict_with(raw, {"kid": "one"}, now)
 verdict_with(raw, key, seconds) := verdict_of(raw, "example.org", published(key), seconds)
 
 verdict_of(raw, domain, known, seconds) := answer if {
-	answer := tokens.verified(raw, [], domain, seconds * 1000000000) with data.zerotrust.policy.providers as known
+	answer := tokens.verified(raw, [], domain, seconds * 1000000000) with data.zerotrust_data.policy.providers as known
 }
 
 hint(raw) := answer if {
-	answer := tokens.unknown_key(raw, "example.org") with data.zerotrust.policy.providers as published({"kid": "one"})
+	answer := tokens.unknown_key(raw, "example.org") with data.zerotrust_data.policy.providers as published({"kid": "one"})
 }
 
 refused(raw) if not verdict(raw)
@@ -163,7 +163,7 @@ test_an_unknown_key_is_told if {
 
 beside(raw, access) := answer if {
 	known := published({"kid": "one"})
-	answer := tokens.verified(raw, access, "example.org", now * 1000000000) with data.zerotrust.policy.providers as known
+	answer := tokens.verified(raw, access, "example.org", now * 1000000000) with data.zerotrust_data.policy.providers as known
 }
 
 # The access token and its hash are those of OpenID Connect Core appendix A.4.
