@@ -32,7 +32,8 @@ SERVER = Workload("shop", "orders")
 SIZES = (10, 1_000, 10_000)
 DECISION, NOTHING = "/v1/data/zerotrust/authz/decision", "/v1/data/bench/nothing"
 NO_OP = 'package bench\n\nnothing := {"allowed": true}\n'
-META = {"schema": 1, "serial": 1, "revision": "bench", "issued_at": 0, "not_after": 10**11, "namespace": "shop"}
+END = int(time.time()) + 86_400
+META = {"schema": 1, "serial": 1, "revision": "bench", "issued_at": 0, "not_after": END, "namespace": "shop"}
 START_SECONDS, STOP_SECONDS = 60.0, 5.0
 
 

@@ -34,9 +34,9 @@ _UNKNOWN = KeyID("")
 def is_ours(observed: ObservedSecret, name: str) -> bool:
     """Tell whether the operator made a Secret for the ApiKey of this name, even if somebody took one of its labels off."""
     labels = observed.meta.labels
-    return labels.get(naming.API_KEY) == name and (
-        labels.get(naming.COMPONENT) == naming.COMPONENT_API_KEY or labels.get(naming.MANAGED_BY) == naming.OPERATOR
-    )
+    component, manager = labels.get(naming.COMPONENT), labels.get(naming.MANAGED_BY)
+    is_one = component == naming.COMPONENT_API_KEY or (component is None and manager == naming.OPERATOR)
+    return is_one and labels.get(naming.API_KEY) == name
 
 
 def view(observed: ObservedSecret, memories: Iterable[Memory]) -> SecretView:
