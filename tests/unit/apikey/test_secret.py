@@ -51,8 +51,10 @@ def test_whose_it_is(labels: dict[str, str], ours: bool) -> None:
 
 def test_keys_are_recognised_by_their_digests_alone() -> None:
     view = secret.view(there(api_key=NEW.reveal(), api_key_previous="somebody's"), [MEMORY])
-    assert view.current is not None and (view.current.id, view.current.digest) == (NEW.id, key.digest(NEW))
-    assert view.previous is not None and view.previous.id == ""
+    assert view.current is not None
+    assert (view.current.id, view.current.digest) == (NEW.id, key.digest(NEW))
+    assert view.previous is not None
+    assert view.previous.id == ""
     assert secret.view(there(key_id=NEW.id), [MEMORY]).current is None
 
 
