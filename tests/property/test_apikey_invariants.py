@@ -166,8 +166,9 @@ class Witness:
 
     def _is_newest(self, held: KeyID) -> bool:
         """Not an old one that somebody has put back."""
-        order = [one.id for one in self.world.made]
-        return all(order.index(held) >= order.index(one) for one in self.promises)
+        order, memory = [one.id for one in self.world.made], self.world.memory
+        delivered = [one.id for one in memory.keys if one.delivered is not None] if memory is not None else []
+        return all(order.index(held) >= order.index(one) for one in (*self.promises, *delivered))
 
     def _is_recorded(self, held: KeyID) -> bool:
         memory = self.world.memory
