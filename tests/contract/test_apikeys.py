@@ -152,7 +152,7 @@ async def test_a_key_is_recorded_then_served_then_delivered(server: FakeApi, tmp
         await rig.idle()
         assert record(server)["partner"]["keys"][0]["delivered"]
         mine = Counter((verb, kind) for verb, kind, _, name in rig.writes() if name.startswith("partner"))
-        assert mine == {("create", "secrets"): 1, ("patch", "apikeys/status"): 1, ("create", "events"): 1}
+        assert mine == {("create", "secrets"): 1, ("patch", "apikeys/status"): 1}
         assert sum(name == RECORD for *_, name in rig.writes()) == 2
         kinds = ("ApiKey", "ConfigMap", "Event", "ServiceIdentity", "TrustDomain")
         assert text.reveal() not in json.dumps([server.list(kind) for kind in kinds])
