@@ -71,7 +71,10 @@ def document(grants: int) -> dict[str, Any]:
     table = Table(SERVER, "Enforce", frozenset({"OPA"}), rows)
     policy = policy_document([Server(table, "example.org")], spiffe_id, {}, {})
     return {
-        "zerotrust_data": {"policy": {**policy, "meta": META}, "revocations": {**revocations_document({}), "meta": META}}
+        "zerotrust_data": {
+            "policy": {**policy, "meta": META},
+            "revocations": {**revocations_document({}), "meta": META},
+        }
     }
 
 

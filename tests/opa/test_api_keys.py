@@ -216,7 +216,9 @@ async def test_a_key_is_taken_from_either_header_in_any_letters(opa: Opa) -> Non
 async def test_what_the_operator_issues_is_what_opa_reads(tmp_path: Path) -> None:
     issued = [key.generate(Random(seed).randbytes) for seed in range(20)]
     both = data()
-    both["zerotrust_data"]["policy"]["api_keys"] = {one.id: a_record(one.reveal(), hash=key.digest(one)) for one in issued}
+    both["zerotrust_data"]["policy"]["api_keys"] = {
+        one.id: a_record(one.reveal(), hash=key.digest(one)) for one in issued
+    }
     for one, answer in zip(issued, ask(tmp_path, both, *(presenting(one.reveal()) for one in issued)), strict=True):
         assert (answer["reason"], answer["key_id"]) == ("allowed", one.id)
     for name, text in NOT_KEYS.items():

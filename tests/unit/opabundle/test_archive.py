@@ -311,7 +311,10 @@ def test_many_files_are_refused() -> None:
     [
         (lambda d: d["zerotrust_data"]["policy"].update(x=1.0), r"zerotrust_data\.policy\.x: float"),
         (lambda d: d["zerotrust_data"]["policy"].update(x=[{"y": b""}]), r"zerotrust_data\.policy\.x\.0\.y: bytes"),
-        (lambda d: d["zerotrust_data"]["policy"].update({"x": {1: 2}}), r"zerotrust_data\.policy\.x: the key 1 is not text"),
+        (
+            lambda d: d["zerotrust_data"]["policy"].update({"x": {1: 2}}),
+            r"zerotrust_data\.policy\.x: the key 1 is not text",
+        ),
         (lambda d: d["zerotrust_data"]["policy"].update(x="\ud800"), "half a surrogate pair after"),
         (lambda d: d["zerotrust_data"]["policy"].update(x=10**5000), "too long or too deep"),
     ],

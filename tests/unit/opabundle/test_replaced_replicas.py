@@ -31,18 +31,23 @@ def seen(report: ConfigMap, *others: Point, survey: Survey | None = None) -> Rep
 def test_a_replica_that_has_just_written_is_not_looked_for() -> None:
     plan = reconcile_report(seen(a_report(a_point())), NOW + seconds(90))
     assert plan.requeue_at == NOW + minutes(2)
-    assert not plan.refresh and not plan.deletes
+    assert not plan.refresh
+    assert not plan.deletes
 
 
 def test_a_replica_whose_pod_is_there_keeps_its_report() -> None:
     for report in (a_report(), a_report(a_point())):
         plan = reconcile_report(seen(report, survey=a_survey("uid-replica")), LATER)
-        assert plan.refresh and not plan.deletes and not plan.applies
+        assert plan.refresh
+        assert not plan.deletes
+        assert not plan.applies
 
 
 def test_a_look_from_before_its_last_word_says_nothing() -> None:
     plan = reconcile_report(seen(a_report(a_point()), survey=a_survey(at=NOW - seconds(1))), LATER)
-    assert plan.refresh and not plan.deletes and not plan.applies
+    assert plan.refresh
+    assert not plan.deletes
+    assert not plan.applies
 
 
 def test_whoever_was_sent_something_by_it_is_kept_and_it_serves_nothing() -> None:
@@ -52,7 +57,8 @@ def test_whoever_was_sent_something_by_it_is_kept_and_it_serves_nothing() -> Non
     kept = read(config_map({**apply.manifest, "metadata": {**apply.manifest["metadata"]}}), "shop")
     assert [one.uid for one in kept.points] == ["silent"]
     assert kept.served == {}
-    assert plan.requeue_at is not None and not plan.deletes
+    assert plan.requeue_at is not None
+    assert not plan.deletes
 
 
 def test_it_goes_when_nobody_is_left() -> None:
@@ -74,4 +80,5 @@ def test_those_it_had_no_room_for_are_waited_for() -> None:
 
 def test_a_replica_outside_the_cluster_is_left_alone() -> None:
     plan = reconcile_report(seen(a_report(pod_uid="")), LATER)
-    assert not plan.deletes and not plan.applies
+    assert not plan.deletes
+    assert not plan.applies
