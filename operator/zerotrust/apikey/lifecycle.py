@@ -100,9 +100,8 @@ def decide(snapshot: ApiKeySnapshot) -> Decision:
         else:
             pending = _issued(snapshot, snapshot.candidate)
             memory = replace(relieved, keys=(*relieved.keys, pending))
-            if (
-                current is not None or snapshot.secret is not None
-            ):  # a first key needs no explanation, and 10,000 of them would be 10,000 writes
+            replaces = current is not None or snapshot.secret is not None
+            if replaces:  # a first key needs no explanation, and 10,000 of them would be 10,000 writes
                 text = f"{why.message}; key {pending.id} is being published"
                 events.append(Event("Normal", "KeyIssued", text, "Issue"))
     standing = Standing(
