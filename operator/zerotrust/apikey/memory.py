@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from zerotrust.apikey.key import Digest, KeyID, is_digest, is_key_id
@@ -63,6 +64,7 @@ def encode(memory: Memory) -> str:
     return json.dumps(entry, sort_keys=True, separators=(",", ":"))
 
 
+@lru_cache(maxsize=32_768)
 def decode(text: str) -> Memory | None:
     """Read what `encode` wrote. What cannot be read in full is None, as if it were not there: its keys are denied."""
     try:

@@ -99,7 +99,7 @@ class Publisher:
         recorded = self._contents.record(namespace)
         for kind in Kind:
             entry = recorded.get(kind.value)
-            if entry is None:
+            if entry is None or self._is_served(namespace, kind, entry):
                 continue
             content = self._contents.content(namespace, kind.value)
             if content.revision != entry.revision:
@@ -107,6 +107,17 @@ class Publisher:
                     self._shelf.hold(Place(key_id, namespace, kind), "this replica does not have what is recorded")
                 continue
             await self._place(namespace, kind, entry, content)
+
+    def _is_served(self, namespace: str, kind: Kind, entry: Entry) -> bool:
+        """Whether what is recorded is served, with the newest times: then nothing need be computed, whatever has changed."""
+        times = self._times(namespace, kind)
+        if times is None:
+            return False
+        there = (self._shelf.get(Place(key_id, namespace, kind)) for key_id in self._keys())
+        wanted = (entry.serial, entry.revision)
+        return all(
+            one is not None and (one.serial, one.content_hash) == wanted and one.epoch >= times[0] for one in there
+        )
 
     async def _place(self, namespace: str, kind: Kind, entry: Entry, content: Content) -> None:
         times = self._times(namespace, kind)
