@@ -611,6 +611,8 @@ class TestDiscovery:
             ("serviceidentities/status", True),
             ("trustpolicies", True),
             ("trustpolicies/status", True),
+            ("apikeys", True),
+            ("apikeys/status", True),
         }
         core = (await api.get("/api/v1")).body["resources"]
         assert {"secrets", "configmaps", "serviceaccounts", "namespaces"} <= {it["name"] for it in core}
@@ -618,6 +620,7 @@ class TestDiscovery:
     async def test_definitions_of_our_kinds_are_established(self, api: RawClient) -> None:
         listed = (await api.get("/apis/apiextensions.k8s.io/v1/customresourcedefinitions")).body["items"]
         assert [it["metadata"]["name"] for it in listed] == [
+            "apikeys.zerotrust.dev",
             "serviceidentities.zerotrust.dev",
             "trustdomains.zerotrust.dev",
             "trustpolicies.zerotrust.dev",

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -198,6 +198,15 @@ def test_a_second_builder_waits_and_finds(tmp_path: Path, capsys: pytest.Capture
     assert len(builds(tmp_path)) == 1
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """As in a terminal: what a shell has put into the background ignores Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_stops_the_build_and_what_it_started(tmp_path: Path) -> None:
     a_go(tmp_path, f"sh -c 'echo $$ > {tmp_path}/compiler; exec sleep 60' & wait")
     compiler = tmp_path / "compiler"
