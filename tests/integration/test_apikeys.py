@@ -131,6 +131,7 @@ async def test_a_client_is_never_refused_while_its_key_rotates(cluster: Running,
                     lambda old=before: status(cluster, "rotating")["keyID"] != old, "another key is delivered"
                 )
             took = time.monotonic() - began
+        await holder.read()
         assert len(holder.keys) == ROTATIONS + 1
         assert set(holder.reasons) == {"allowed"}, holder.reasons
         assert holder.reasons["allowed"] > took * RATE / 2
