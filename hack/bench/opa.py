@@ -34,6 +34,7 @@ DECISION, NOTHING = "/v1/data/zerotrust/authz/decision", "/v1/data/bench/nothing
 NO_OP = 'package bench\n\nnothing := {"allowed": true}\n'
 END = int(time.time()) + 86_400
 META = {"schema": 1, "serial": 1, "revision": "bench", "issued_at": 0, "not_after": END, "namespace": "shop"}
+COLLECTOR = {"GOGC": "800"}  # as in examples/opa
 START_SECONDS, STOP_SECONDS = 60.0, 5.0
 
 
@@ -108,7 +109,7 @@ def opa(folder: Path, grants: int) -> Iterator[http.client.HTTPConnection]:
         port = free.getsockname()[1]
     command: list[str | Path] = [find_or_build("opa"), "run", "--server", "--disable-telemetry", "--log-level", "error"]
     command += ["--addr", f"127.0.0.1:{port}", folder / "modules", folder / "data.json"]
-    child = Child("opa", command, folder / "opa.log")
+    child = Child("opa", command, folder / "opa.log", environment=COLLECTOR)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         _await(connection, child, folder / "opa.log")
