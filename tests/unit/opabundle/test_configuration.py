@@ -141,7 +141,7 @@ def test_the_example_mounts_what_the_configuration_reads() -> None:
     assert mounts["bundles"] == whole["persistence_directory"]
     assert volumes["opa"]["configMap"]["name"] == configuration.CONFIG_MAP
     assert f"--config-file={mounts['opa']}/{configuration.ENVOY_FILE}" in opa["args"]
-    assert {variable["name"] for variable in opa["env"]} == {"POD_NAME", "POD_UID"}
+    assert {variable["name"] for variable in opa["env"]} == {"POD_NAME", "POD_UID", "GOGC"}
 
 
 def test_the_examples_envoy_asks_the_plugin_and_never_lets_in_without_an_answer() -> None:
