@@ -72,6 +72,8 @@ class Enforcement:
         After a restart it is the serial that is current then, which is later than the truth and never earlier. `cheaply` does not
         compute a content that has changed: its record is about to be written, and that is when serials are noted.
         """
+        if kind not in self._contents.record(namespace):
+            return None  # no bundle server here, or not yet: nothing is computed for it
         first = self._first.get((namespace, kind))
         if first is None or (not cheaply and part not in first):
             self._note(namespace, kind, self._contents.content(namespace, kind))

@@ -140,6 +140,15 @@ async def test_edits_within_one_second_are_told_apart(rig: Rig) -> None:
     assert rig.points() == (DecisionPoint("orders-0", acknowledged=False),)
 
 
+async def test_without_a_record_no_content_is_computed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Policies are asked how far they are at every reconcile, also in clusters without decision points."""
+    contents = rig.cluster.leader.contents
+    monkeypatch.setattr(contents, "record", lambda _: {})
+    monkeypatch.setattr(contents, "content", lambda *_: pytest.fail("a content was computed"))
+    assert rig.progress() == Progress(0, 0)
+    assert rig.points() == ()
+
+
 async def test_a_controller_that_has_just_started_believes_only_what_is_current(rig: Rig) -> None:
     before = rig.revision()
     await rig.accept("batch", "others")
