@@ -86,6 +86,15 @@ MODULES = (
         "the first build takes about 8 minutes on 2 cores",
     ),
     Module(
+        MODULES_FOLDER / "gatekeeper",
+        {
+            "gatekeeper": "github.com/open-policy-agent/gatekeeper/v3",
+            "gator": "github.com/open-policy-agent/gatekeeper/v3/cmd/gator",
+        },
+        _STRIP,
+        "the first build takes about 7 minutes on 2 cores",
+    ),
+    Module(
         MODULES_FOLDER / "opa-envoy-plugin",
         {"opa-envoy-plugin": "github.com/open-policy-agent/opa-envoy-plugin/cmd/opa-envoy-plugin"},
         _STRIP,
