@@ -10,9 +10,11 @@ from zerotrust.bundleserver.publisher import Publisher
 from zerotrust.bundleserver.shelf import Bundle, Kind, Place, Shelf
 from zerotrust.common import naming
 from zerotrust.common.naming import API_VERSION, Ref
+from zerotrust.common.plan import Plan
 from zerotrust.engine.bundles import BundleRecordController
 from zerotrust.engine.cache import Cache
 from zerotrust.engine.contents import BundleContents
+from zerotrust.engine.enforcement import Enforcement
 from zerotrust.engine.policybook import PolicyBook
 from zerotrust.engine.trustdomains import TrustDomains
 from zerotrust.kube.observe import Observer
@@ -64,7 +66,8 @@ class Cluster:
         self.leader = Replica(self.clock)
         self.replicas = [Replica(self.clock) for _ in range(replicas)]
         self._versions = 0
-        self._controller = BundleRecordController(self.leader.cache, self.leader.contents, self.clock)
+        self.enforcement = Enforcement(self.leader.cache, self.leader.contents, OPERATOR, self.clock)
+        self._controller = BundleRecordController(self.leader.cache, self.leader.contents, self.enforcement, self.clock)
 
     def body(self, kind: str, name: str, namespace: str = "", api: str = API_VERSION, **fields: Any) -> dict[str, Any]:
         self._versions += 1
@@ -111,9 +114,16 @@ class Cluster:
         self.tell(body, *deaf)
         self.tell({**apply.manifest, "metadata": metadata}, *deaf)
 
+    def decide(self) -> Plan:
+        """What the leader's controller would do about the record now."""
+        return self._controller.reconcile(self._controller.snapshot(RECORD), self.clock.now())
+
     def record(self, *deaf: Replica) -> None:
         """Let the leader record what is to be served now."""
-        plan = self._controller.reconcile(self._controller.snapshot(RECORD), self.clock.now())
+        self.carry_out(self.decide(), *deaf)
+
+    def carry_out(self, plan: Plan, *deaf: Replica) -> None:
+        """Make a plan about the record true."""
         for apply in plan.applies:
             metadata = {**apply.manifest["metadata"]}
             name, namespace = metadata.pop("name"), metadata.pop("namespace")

@@ -139,7 +139,7 @@ class Controller:
                 networks,
                 DefaultDenyController(self.cache, isolation),
                 RecordController(self.cache, isolation),
-                BundleRecordController(self.cache, contents, self._clock),
+                BundleRecordController(self.cache, contents, enforcement, self._clock),
                 SigningKeyController(self.cache, contents, options.namespace, enforcement.keys_in_use),
                 OpaConfigController(self.cache, contents, options.namespace, Service(options.bundle_server_url)),
                 RevocationController(self.cache, contents),

@@ -101,7 +101,6 @@ class ApiKeyController:
         self._cache, self._book, self._enforcement = cache, book, enforcement
         self._operator_namespace, self._validity, self._skew = operator_namespace, validity, skew
         self._desk, self._uses, self._random = desk, uses, random_bytes
-        self._waiting: dict[str, set[Ref]] = {}
         self._looked: set[Ref] = set()
         self._surveyed: dict[str, datetime] = {}
         cache.index(SECRETS, "Secret", lambda one: [_owner(one)])
@@ -116,11 +115,11 @@ class ApiKeyController:
                     if owner.name:
                         yield Touched(owner)
             case "Survey":
-                yield from (Touched(ref) for ref in sorted(self._waiting.get(change.ref.namespace, ())))
+                yield from (Touched(ref) for ref in sorted(self._enforcement.waiting.get(change.ref.namespace, ())))
             case "ConfigMap":
                 yield from self._remembered_otherwise(change)
                 for namespace in self._enforcement.concerned(change):
-                    yield from (Touched(ref) for ref in sorted(self._waiting.get(namespace, ())))
+                    yield from (Touched(ref) for ref in sorted(self._enforcement.waiting.get(namespace, ())))
                 yield from map(Touched, self._used_otherwise(change))
 
     def _used_otherwise(self, change: Change) -> Iterator[Ref]:
@@ -146,7 +145,7 @@ class ApiKeyController:
         """Collect what a decision needs."""
         resource: ApiKey | None = self._cache.get(ref)
         if resource is None or resource.meta.deleting:
-            self._waiting.get(ref.namespace, set()).discard(ref)
+            self._enforcement.waiting.get(ref.namespace, set()).discard(ref)
             return None
         spec = resource.spec
         if isinstance(spec, SpecError):
@@ -235,7 +234,7 @@ class ApiKeyController:
         key = standing.pending or standing.current
         open_ends = [view.withdrawn(one.id) for one in standing.revoked]
         open_ends += [view.published(key.id)] if key is not None else []
-        waiting = self._waiting.setdefault(view.namespace, set())
+        waiting = self._enforcement.waiting.setdefault(view.namespace, set())
         if all(isinstance(one, Acknowledged) for one in open_ends) and open_ends:
             waiting.discard(snapshot.resource.meta.ref)
         else:
@@ -281,7 +280,7 @@ class ApiKeyController:
         current = decision.standing.current
         if current is not None and view.candidate is not None and view.candidate.id == current.id:
             self._desk.candidates.pop(resource.meta.uid, None)
-        lagging = snapshot.resource.meta.ref in self._waiting.get(view.namespace, ())
+        lagging = snapshot.resource.meta.ref in self._enforcement.waiting.get(view.namespace, ())
         again = (decision.wake, now + LOOK_AGAIN if view.foreign else None, now + SURVEY_EVERY if lagging else None)
         plan = Plan(
             applies=self._kept(snapshot, view, decision),

@@ -1,12 +1,13 @@
 """The controllers for bundles: their order, the keys that sign them, what OPA is told, and the memory of cut-offs."""
 
 from collections.abc import Callable, Iterable, Set
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from zerotrust.common import naming
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ConfigMap
-from zerotrust.common.plan import Apply, Plan
+from zerotrust.common.plan import Apply, Plan, Touch
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import Clock
 from zerotrust.engine.contents import REVOKING, BundleContents
@@ -30,8 +31,8 @@ class BundleRecordController(Statusless):
     name = "BundleRecord"
     urgency = -0.6  # a withdrawal is as urgent at decision points as in the network
 
-    def __init__(self, cache: Cache, contents: BundleContents, clock: Clock) -> None:
-        self._cache, self._contents, self._clock = cache, contents, clock
+    def __init__(self, cache: Cache, contents: BundleContents, enforcement: Enforcement, clock: Clock) -> None:
+        self._cache, self._contents, self._enforcement, self._clock = cache, contents, enforcement, clock
 
     def touched_by(self, change: Change) -> Iterable[Touched]:
         """Which records a change makes due: a single edit at once, a wave of them once a second."""
@@ -56,8 +57,13 @@ class BundleRecordController(Statusless):
         return RecordSnapshot(ref, self._cache.get(ref), exists, revisions)
 
     def reconcile(self, snapshot: RecordSnapshot, now: datetime) -> Plan:
-        """Decide; pure."""
-        return record.reconcile_record(snapshot, now)
+        """Decide; and where the record says already what is computed anew, wake those who wait for what is in it."""
+        plan = record.reconcile_record(snapshot, now)
+        namespace = snapshot.ref.name.removesuffix(naming.BUNDLE_RECORD_SUFFIX)
+        if not self._enforcement.note(namespace):
+            return plan
+        waiting = sorted(self._enforcement.waiting.get(namespace, ()))
+        return replace(plan, touches=tuple(Touch(ref.kind, ref, timedelta()) for ref in waiting))
 
 
 class SigningKeyController(Statusless):

@@ -37,6 +37,7 @@ class Enforcement:
         self._cache, self._contents, self._clock = cache, contents, clock
         self._known: dict[str, tuple[tuple[str, ...], _Heard]] = {}
         self._first: dict[tuple[str, Kind], dict[Part, int]] = {}
+        self.waiting: dict[str, set[Ref]] = {}  # by namespace, the ApiKeys to which it would be news how far a key is
         cache.index(REPORTS, "ConfigMap", lambda one: [""] if reports.is_report(one, operator_namespace) else [])
         cache.listen(self._changed)
 
@@ -54,23 +55,31 @@ class Enforcement:
         if change.ref.kind == "ConfigMap" and change.ref.name.endswith(naming.BUNDLE_RECORD_SUFFIX):
             namespace = change.ref.name.removesuffix(naming.BUNDLE_RECORD_SUFFIX)
             if change.new is not None and change.ref == self._contents.record_ref(namespace):
-                for kind in KINDS:
-                    if (content := self._contents.known(namespace, kind)) is not None:
-                        self._note(namespace, kind, content)
+                self.note(namespace)
 
-    def _note(self, namespace: str, kind: Kind, content: Content) -> None:
+    def note(self, namespace: str) -> bool:
+        """Remember the serials of contents that have been computed; tell whether anything is new that is in them.
+
+        To be called when a record changes, and when computing a content anew has shown that its record need not.
+        """
+        known = [(kind, self._contents.known(namespace, kind)) for kind in KINDS]
+        news = [self._note(namespace, kind, content) for kind, content in known if content is not None]
+        return any(news)
+
+    def _note(self, namespace: str, kind: Kind, content: Content) -> bool:
         """Remember which serial was the first that has a part in it: serials grow, so every later one has it too."""
         before, entry = self._first.setdefault((namespace, kind), {}), self._contents.record(namespace).get(kind)
-        if entry is not None and content.revision == entry.revision:
-            self._first[namespace, kind] = {
-                one: before.get(one, entry.serial) for one in self._contents.parts(namespace, kind)
-            }
+        if entry is None or content.revision != entry.revision:
+            return False
+        parts = self._contents.parts(namespace, kind)
+        self._first[namespace, kind] = {one: before.get(one, entry.serial) for one in parts}
+        return not parts <= before.keys()
 
     def first_serial(self, namespace: str, part: Part, kind: Kind = "policy", *, cheaply: bool = False) -> int | None:
         """The serial from which on bundles have a part in them; None while that is not known.
 
         After a restart it is the serial that is current then, which is later than the truth and never earlier. `cheaply` does not
-        compute a content that has changed: its record is about to be written, and that is when serials are noted.
+        compute a content that has changed: its record is about to be looked at, and that is when serials are noted.
         """
         if kind not in self._contents.record(namespace):
             return None  # no bundle server here, or not yet: nothing is computed for it

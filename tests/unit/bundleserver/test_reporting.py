@@ -16,7 +16,7 @@ from zerotrust.bundleserver.intake import BundleState, Delivery, Report
 from zerotrust.bundleserver.reporting import Reporting
 from zerotrust.bundleserver.shelf import Kind, Place
 from zerotrust.common.naming import Ref
-from zerotrust.engine.enforcement import MOVING, UNHEARD, Enforcement
+from zerotrust.engine.enforcement import MOVING, UNHEARD
 from zerotrust.engine.policybook import AcceptedVersion
 from zerotrust.kube.client import Client, load_configuration
 from zerotrust.policy.delivery import DecisionPoint, Denial
@@ -33,9 +33,7 @@ class Rig:
         self.api, self.cluster = api, Cluster(replicas=1)
         self.replica = self.cluster.replicas[0]
         self.reporting = Reporting(client, self.cluster.clock, REPORT, self.replica.publisher)
-        self.enforcement = Enforcement(
-            self.cluster.leader.cache, self.cluster.leader.contents, OPERATOR, self.cluster.clock
-        )
+        self.enforcement = self.cluster.enforcement
 
     async def accept(self, client: str, name: str = "orders") -> None:
         """A policy is accepted now, recorded and published a second later."""
