@@ -1,7 +1,8 @@
 """A local Kubernetes control plane for tests and the demo: etcd, kube-apiserver, kube-controller-manager on loopback.
 
 `python hack/controlplane.py` starts one for a person. ZEROTRUST_TEST_KUBECONFIG names an existing cluster to use
-instead.
+instead. ZEROTRUST_AUDIT_LOGS names a folder that gets, for each control plane, a folder with the components' logs and with
+`audit.log`: every write that the API server was asked for, Secrets included.
 """
 
 import argparse
@@ -33,11 +34,20 @@ if not __package__:
 from hack import kubeconfig
 from hack.certificates import CertificateAuthority, Credential, new_key, signing_request
 from hack.children import Child
-from hack.components import AUTHENTICATION, LOOPBACK, api_server_flags, controller_manager_flags, etcd_flags
+from hack.components import (
+    AUDIT_POLICY,
+    AUTHENTICATION,
+    LOOPBACK,
+    api_server_flags,
+    audit_flags,
+    controller_manager_flags,
+    etcd_flags,
+)
 from hack.gotools import ToolError, all_tools, find_or_build
 
 CONTEXT = "zerotrust-controlplane"
 EXISTING_CLUSTER = "ZEROTRUST_TEST_KUBECONFIG"
+AUDIT_LOGS = "ZEROTRUST_AUDIT_LOGS"
 START_ATTEMPTS = 3
 START_SECONDS = 60.0
 STOP_SECONDS = 5.0
@@ -68,6 +78,7 @@ class ControlPlane:
 
     def __init__(self) -> None:
         self._directory: Path | None = None
+        self._logs = Path()
         self._children: list[Child] = []
         self._issuer: CertificateAuthority | None = None
         self._owner = os.getpid()
@@ -162,6 +173,8 @@ class ControlPlane:
 
     def _launch(self, binaries: Mapping[str, Path], directory: Path) -> None:
         etcd_port, api_port = _free_ports(2)
+        audited = os.environ.get(AUDIT_LOGS)
+        self._logs = Path(tempfile.mkdtemp(prefix="control-plane-", dir=audited)) if audited else directory
         issuer = self._issuer = CertificateAuthority(CONTEXT)
         self.url = f"https://{LOOPBACK}:{api_port}"
         self.authority = self._write("ca.crt", issuer.credential.certificate)
@@ -177,7 +190,11 @@ class ControlPlane:
         self._write("apiserver.key", serving.key)
         self._write("service-accounts.key", new_key())
         self._write("authentication.json", json.dumps(AUTHENTICATION).encode())
-        self._run(binaries["kube-apiserver"], api_server_flags(directory, etcd_port, api_port))
+        flags = dict(api_server_flags(directory, etcd_port, api_port))
+        if audited:
+            self._write("audit.json", json.dumps(AUDIT_POLICY).encode())
+            flags |= audit_flags(directory, self._logs / "audit.log")
+        self._run(binaries["kube-apiserver"], flags)
         anyone = ssl.create_default_context(cafile=self.authority)
         self._wait("kube-apiserver", lambda: _answers(_connection(api_port, anyone), "/readyz"))
 
@@ -227,7 +244,7 @@ class ControlPlane:
 
     def _run(self, binary: Path, flags: Mapping[str, object]) -> None:
         arguments = [f"--{name}={value}" for name, value in flags.items()]
-        self._children.append(Child(binary.name, [binary, *arguments], self._path(f"{binary.name}.log")))
+        self._children.append(Child(binary.name, [binary, *arguments], self._logs / f"{binary.name}.log"))
 
     def _wait(self, component: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + START_SECONDS

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from hack.controlplane import ControlPlane, ControlPlaneError
+from hack.controlplane import AUDIT_LOGS, ControlPlane, ControlPlaneError
 from hack.gotools import ToolError
 from hack.kubeconfig import KubeconfigError
+from tests.support import leaks
 
 # A deadline measures how busy a shared machine is, not the code. `make test` says the same of the same commit;
 # `make prove` looks for new examples.
@@ -18,12 +19,37 @@ hypothesis.settings.register_profile("test", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("prove", deadline=None, max_examples=5_000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "test"))
 
+SEARCHED = pytest.StashKey[leaks.Search]()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if (done := config.stash.get(SEARCHED, None)) is not None:
+        terminalreporter.write_line(done.summary())
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "control_plane" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("cluster"):
             # Unmarked it would run among the unit tests, where every xdist worker would start its own cluster.
             raise pytest.UsageError(f"{item.nodeid} uses a control plane and must carry @pytest.mark.cluster")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def keys_stay_in_their_secrets(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """At the end of the session, every API key that its control planes ever had is looked for in all that was written."""
+    logs = tmp_path_factory.mktemp("control-planes")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(AUDIT_LOGS, str(logs))
+        yield
+    if not any(logs.iterdir()):
+        return
+    done = request.config.stash[SEARCHED] = leaks.search(tmp_path_factory.getbasetemp())
+    if done.leaks:
+        pytest.fail("API keys stand outside their Secrets:\n" + "\n".join(done.leaks), pytrace=False)
+    if done.unseen:
+        pytest.fail(f"no write of a Secret had these keys, which are in use: {sorted(done.unseen)}", pytrace=False)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import aiohttp
 import yaml
 
 from hack.children import Child
-from tests.support.deployment import GENEROUS_SECONDS, OPERATOR_NAMESPACE, Running
+from tests.support.deployment import GENEROUS_SECONDS, OPERATOR_NAMESPACE, Running, keep_metrics
 from tests.support.opa import Opa, free_port
 from tests.support.passage import Passage
 from tests.support.service_names import LOOPBACK, named_services
@@ -51,6 +51,7 @@ class Replica:
 
     def stop(self, grace: float = 20.0) -> None:
         if self.process is not None:
+            keep_metrics(self.metrics, self._folder / "bundle-server.metrics")
             self.process.stop(grace)
             self.process = None
 

@@ -1,11 +1,12 @@
 """A control plane with our kinds and a running controller, as a user has them."""
 
+import contextlib
 import json
 import socket
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,13 @@ class Running:
         ]
 
 
-@contextmanager
+def keep_metrics(port: int, page: Path) -> None:
+    """Write what a process tells of itself into a file, if it still runs: it is searched for API keys."""
+    with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        page.write_bytes(answer.read())
+
+
+@contextlib.contextmanager
 def deployed(folder: Path, *options: str) -> Iterator[Running]:
     """A control plane of its own with a controller; both are stopped at the end."""
     with ControlPlane() as plane:
@@ -91,4 +98,5 @@ def deployed(folder: Path, *options: str) -> Iterator[Running]:
         try:
             yield running
         finally:
+            keep_metrics(running.port, folder / "controller.metrics")
             running.controller.stop(30)
