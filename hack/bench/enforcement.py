@@ -1,4 +1,5 @@
-"""`make bench-enforcement`: from an edit on the API server to the verdict of a real OPA, and from a revocation to a denial.
+"""`make bench-enforcement`: from an edit on the API server to the verdict of a real OPA, and from a revocation to a denial,
+of an identity and of an API key.
 
 Everything is real: control plane, controller, bundle server, OPA with the configuration that the controller wrote.
 """
@@ -6,6 +7,7 @@ Everything is real: control plane, controller, bundle server, OPA with the confi
 import argparse
 import asyncio
 import base64
+import contextlib
 import statistics
 import tempfile
 import time
@@ -19,11 +21,13 @@ from tests.support.deployment import ROOT, Running, deployed
 from tests.support.opa import Opa
 from zerotrust.common.naming import API_VERSION, Ref
 from zerotrust.kube.client import Client, load_configuration
+from zerotrust.kube.errors import NotFound
 from zerotrust.telemetry.metrics import Metrics
 
 ORDERS = Ref("TrustPolicy", "shop", "orders")
 SERVER = "spiffe://example.org/ns/shop/sa/orders"
 CLIENT = "spiffe://example.org/ns/web/sa/frontend"
+WITH_KEY = "/with-key"
 
 
 def rule(path: str) -> dict[str, Any]:
@@ -32,10 +36,12 @@ def rule(path: str) -> dict[str, Any]:
     return {"name": "frontend-reads", "from": [peer], "to": [{"port": 8443, "methods": ["GET"], "paths": [path]}]}
 
 
-def request(path: str, certificate: str = "") -> dict[str, Any]:
+def request(path: str, certificate: str = "", **headers: str) -> dict[str, Any]:
     """A question of frontend's."""
     source = {"principal": CLIENT, "mtls": True, **({"certificate": certificate} if certificate else {})}
-    return {"server": SERVER, "source": source, "request": {"method": "GET", "path": path, "port": 8443, "headers": {}}}
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    asked = {"method": "GET", "path": path, "port": 8443, "headers": sent}
+    return {"server": SERVER, "source": source, "request": asked}
 
 
 async def answered(opa: Opa, given: object, reason: str) -> None:
@@ -76,6 +82,48 @@ async def revocations(client: Client, opa: Opa, path: str, count: int) -> list[f
     return times
 
 
+async def key_revocations(running: Running, client: Client, opa: Opa, count: int) -> list[float]:
+    """Seconds from the acknowledgement of each edit of `revokedKeyIDs` to the first request that is refused with that key.
+
+    Each is the key in use of an ApiKey of its own, because one ApiKey remembers 32 keys and revokes no more in a day.
+    """
+    peer = {"anyWorkload": {}, "apiKey": {"scopes": ["orders:read"]}}
+    ports = [{"port": 8443, "methods": ["GET"], "paths": [WITH_KEY]}]
+    spec = {"target": {"identities": ["orders"]}, "rules": [{"name": "partners", "from": [peer], "to": ports}]}
+    policy = {"apiVersion": API_VERSION, "kind": "TrustPolicy", "metadata": {"name": "keyed", "namespace": "shop"}}
+    partners = [Ref("ApiKey", "shop", f"partner-{number}") for number in range(count)]
+    await asyncio.to_thread(running.apply, {**policy, "spec": spec}, *map(api_key, partners))
+    keys = [await delivered(client, partner) for partner in partners]
+    times = []
+    for partner, (key_id, text) in zip(partners, keys, strict=True):
+        await answered(opa, request(WITH_KEY, x_api_key=text), "allowed")
+        await asyncio.sleep(1.2)  # idle: a single change is recorded and published at once, a wave once a second
+        await client.patch(partner, {"spec": {"revokedKeyIDs": [key_id]}})
+        started = time.perf_counter()
+        await answered(opa, request(WITH_KEY, x_api_key=text), "revoked_key")
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def api_key(partner: Ref) -> dict[str, Any]:
+    """A key that orders accepts for reading."""
+    spec = {"holder": {"name": partner.name}, "audience": ["orders"], "scopes": ["orders:read"]}
+    metadata = {"name": partner.name, "namespace": partner.namespace}
+    return {"apiVersion": API_VERSION, "kind": "ApiKey", "metadata": metadata, "spec": spec}
+
+
+async def delivered(client: Client, partner: Ref) -> tuple[str, str]:
+    """Id and text of an ApiKey's key, once it is in the Secret."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with contextlib.suppress(NotFound):
+            secret = await client.get(Ref("Secret", partner.namespace, f"{partner.name}-api-key"))
+            found = {name: base64.b64decode(value).decode() for name, value in secret["data"].items()}
+            return found["key-id"], found["api-key"]
+        await asyncio.sleep(0.05)
+    raise AssertionError(f"{partner} has no key")
+
+
 async def renewed(client: Client, before: dict[str, Any]) -> None:
     """Wait for another certificate."""
     deadline = time.monotonic() + 60
@@ -103,19 +151,25 @@ async def measure(running: Running, folder: Path, arguments: argparse.Namespace)
         async with points.opa("shop", "orders", "orders-0") as opa:
             await opa.ready()
             await points.decided(opa, request("/start"), "allowed")
-            say(f"{arguments.edits} edits of a TrustPolicy")
-            show("edit -> verdict", await edits(client, opa, arguments.edits))
-            last = f"/edit/{arguments.edits - 1}"
+            if arguments.edits:
+                say(f"{arguments.edits} edits of a TrustPolicy")
+                show("edit -> verdict", await edits(client, opa, arguments.edits))
+            last = f"/edit/{arguments.edits - 1}" if arguments.edits else "/start"
             if arguments.revocations:
                 say(f"{arguments.revocations} revocations of an identity")
                 show("revocation -> denied", await revocations(client, opa, last, arguments.revocations))
+            if arguments.key_revocations:
+                say(f"{arguments.key_revocations} revocations of an API key")
+                times = await key_revocations(running, client, opa, arguments.key_revocations)
+                show("key revoked -> refused", times)
 
 
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--edits", type=int, default=200)
-    parser.add_argument("--revocations", type=int, default=20)
+    parser.add_argument("--revocations", type=int, default=20, help="of the identity of a client")
+    parser.add_argument("--key-revocations", type=int, default=100, help="of API keys")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="zerotrust-bench-") as name, deployed(Path(name)) as running:
         running.apply(ROOT / "examples" / "quickstart")
