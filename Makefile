@@ -68,12 +68,12 @@ prove: venv tools ## Many more examples, independent oracles, real packets (slow
 	$(BIN)/pytest -n auto -m "not cluster and not kind" tests/property tests/prove tests/opa tests/unit/support $(ARGS)
 	$(BIN)/pytest -m cluster tests/prove
 
-generate: venv ## Regenerate the CRDs and the reference documentation
+generate: venv ## Regenerate the CRDs, the reference documentation and the copies of the ConstraintTemplates
 	$(BIN)/python hack/generate.py
 
 check-generate: generate ## Fail when what is generated differs from what is committed
-	git diff --exit-code -- crds docs/reference
-	@new=$$(git ls-files --others --exclude-standard -- crds docs/reference); \
+	git diff --exit-code -- crds docs/reference manifests/gatekeeper
+	@new=$$(git ls-files --others --exclude-standard -- crds docs/reference manifests/gatekeeper); \
 		[ -z "$$new" ] || { printf 'error: generated, but not in git:\n%s\n' "$$new" >&2; exit 1; }
 
 demo: venv ## Show the operator at work on a local control plane

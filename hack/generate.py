@@ -1,4 +1,5 @@
-"""Write what is generated from the resource models: crds/*.yaml and docs/reference/*.md."""
+"""Write what is generated: crds/*.yaml and docs/reference/*.md from the resource models, and manifests/gatekeeper, which
+copies the ConstraintTemplates that the operator installs."""
 
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from zerotrust.trustdomain.resource import KIND as TRUST_DOMAIN
 KINDS = (TRUST_DOMAIN, SERVICE_IDENTITY, TRUST_POLICY, API_KEY)
 ROOT = Path(__file__).resolve().parent.parent
 HEADER = "# Generated from the resource models by `make generate`; do not edit.\n"
+TEMPLATES = ROOT / "operator" / "zerotrust" / "gatekeeper" / "templates"
+COPY_HEADER = "# Generated from {source} by `make generate`; do not edit.\n"
 
 
 def main() -> int:
@@ -23,7 +26,29 @@ def main() -> int:
         definition = custom_resource_definition(kind)
         _write(ROOT / "crds" / f"{kind.plural}.yaml", HEADER + _yaml(definition))
         _write(ROOT / "docs" / "reference" / f"{kind.name.lower()}.md", reference_page(kind, definition))
+    copy_templates(ROOT / "manifests" / "gatekeeper")
     return 0
+
+
+def copy_templates(folder: Path) -> None:
+    """Copy the ConstraintTemplates, and list them for `kubectl apply -k`; a copy that has no source is removed."""
+    sources = sorted(TEMPLATES.glob("*.yaml"))
+    for stale in folder.glob("*.yaml"):
+        if stale.name not in {"kustomization.yaml", *(source.name for source in sources)}:
+            stale.unlink()
+    for source in sources:
+        _write(folder / source.name, _copied(source) + source.read_text())
+    kustomization = {
+        "apiVersion": "kustomize.config.k8s.io/v1beta1",
+        "kind": "Kustomization",
+        "resources": [source.name for source in sources],
+    }
+    usage = "# The operator installs these by itself; for GitOps: kubectl apply -k manifests/gatekeeper\n"
+    _write(folder / "kustomization.yaml", _copied(TEMPLATES) + usage + _yaml(kustomization))
+
+
+def _copied(source: Path) -> str:
+    return COPY_HEADER.format(source=source.relative_to(ROOT).as_posix())
 
 
 class _Plain(yaml.SafeDumper):

@@ -27,7 +27,19 @@ LAYERS = {
     "policy": {"common", "pki", "trustdomain", "identity", "apikey"},
     "providers": {"common", "pki", "trustdomain", "identity", "policy"},
     "opabundle": {"common", "pki", "trustdomain", "identity", "apikey", "policy"},
-    "engine": {"common", "telemetry", "pki", "trustdomain", "identity", "apikey", "policy", "providers", "opabundle"},
+    "gatekeeper": {"common", "pki", "trustdomain", "identity", "apikey", "policy"},
+    "engine": {
+        "common",
+        "telemetry",
+        "pki",
+        "trustdomain",
+        "identity",
+        "apikey",
+        "policy",
+        "providers",
+        "opabundle",
+        "gatekeeper",
+    },
     "kube": {"common", "telemetry", "pki", "trustdomain", "identity", "apikey", "policy", "engine"},
     "bundleserver": {"common", "telemetry", "pki", "trustdomain", "apikey", "policy", "opabundle", "engine", "kube"},
     "forwardauth": {"common", "telemetry", "pki"},
@@ -40,6 +52,7 @@ LAYERS = {
         "apikey",
         "policy",
         "opabundle",
+        "gatekeeper",
         "engine",
         "kube",
         "bundleserver",
@@ -47,7 +60,7 @@ LAYERS = {
     },
     "rego": set(),
 }
-PURE = ("common", "pki", "trustdomain", "identity", "apikey", "policy", "opabundle")
+PURE = ("common", "pki", "trustdomain", "identity", "apikey", "policy", "opabundle", "gatekeeper")
 PURE_MAY_USE = {"cryptography", "joserfc", "pydantic", "pydantic_core", "yaml"}
 CLOCKS_AND_DICE = {"time", "random", "secrets", "uuid"}
 INPUT_AND_OUTPUT = {"asyncio", "threading", "socket", "http", "subprocess", "os", "io", "pathlib", "tempfile", "shutil"}
