@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.api_keys import a_key
 from tests.support.certificates import NOW
 from tests.support.opa import DECISION, Opa, running_opa
 from tests.support.proving import only_in_prove
@@ -271,8 +272,10 @@ def test_a_time_zone_that_opa_does_not_know_closes_an_allow_and_spares_nobody_fr
 
 
 def test_envoy_is_told_the_same_in_its_own_words(tmp_path: Path) -> None:
-    asked = [(an_envoy_request(), nanoseconds(NOW)), (an_envoy_request({}), nanoseconds(NOW))]
+    shown = {"authorization": f"ApiKey {a_key()}"}
+    asked = [(one, nanoseconds(NOW)) for one in (an_envoy_request(headers=shown), an_envoy_request({}))]
     allowed, denied = answers(tmp_path, DATA, asked, "envoy")
+    assert allowed["request_headers_to_remove"] == ["authorization"]
     assert (allowed["allowed"], allowed["http_status"], allowed["headers"]) == (True, 200, {})
     assert (denied["allowed"], denied["http_status"]) == (False, 401)
     assert denied["headers"] == {"x-zerotrust-reason": "no_identity"}

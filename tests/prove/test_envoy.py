@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from hack.controlplane import EXISTING_CLUSTER
+from tests.support.api_keys import a_key
 from tests.support.certificates import a_leaf, a_root, key_pem, pem
 from tests.support.deployment import ROOT, Running, deployed
 from tests.support.envoy import Envoy, EnvoyDecisionPoints, EnvoyOpa, Svid, envoy
@@ -133,6 +134,10 @@ async def test_who_may_calls_and_nobody_else(cluster: Running, tmp_path: Path) -
         assert await one.says(one.frontend, x_api_key="sk_something", x_other="kept") == ALLOWED
         sent = {name.lower(): value for name, value in one.envoy.seen[-1][1].items()}
         assert (sent.get("x-api-key"), sent.get("x-other")) == (None, "kept")
+        for credential, kept in ((f"ApiKey {a_key()}", False), ("ApiKey of-somebody-else", True), ("Bearer x", True)):
+            assert await one.says(one.frontend, authorization=credential, x_other="kept") == ALLOWED
+            sent = {name.lower(): value for name, value in one.envoy.seen[-1][1].items()}
+            assert (sent.get("authorization"), sent["x-other"]) == (credential if kept else None, "kept")
         assert all(path == "/a" for path, _ in one.envoy.seen[reached:])
 
         for caller in (None, *strangers(cluster, tmp_path)):

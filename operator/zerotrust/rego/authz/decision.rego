@@ -2,6 +2,7 @@
 # description: What decision points ask. Whatever the input is, there is an answer, and only `allowed == true` allows.
 package zerotrust.authz
 
+import data.zerotrust.authz.keys
 import data.zerotrust.authz.request
 import data.zerotrust.authz.verdict
 
@@ -49,7 +50,7 @@ decision := object.union_n([
 
 # METADATA
 # title: Envoy
-# description: The same answer in the words of opa-envoy-plugin.
+# description: The same answer in the words of opa-envoy-plugin. Where it allows, no API key goes on to the application.
 # entrypoint: true
 default envoy := {"allowed": false, "http_status": 403, "headers": {}}
 
@@ -57,6 +58,7 @@ envoy := {
 	"allowed": decision.allowed,
 	"http_status": decision.status,
 	"headers": decision.headers,
+	"request_headers_to_remove": keys.carriers,
 	"dynamic_metadata": object.remove(decision, ["headers", "status"]),
 }
 

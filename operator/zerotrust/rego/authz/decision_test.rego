@@ -264,3 +264,28 @@ test_envoys_words if {
 	answer.http_status == 403
 	answer.headers == {"x-zerotrust-reason": "no_grant"}
 }
+
+_removed(headers) := answer.request_headers_to_remove if {
+	asked := object.union(_envoy, {"attributes": {"request": {"http": {"headers": headers}}}})
+	answer := authz.envoy with input as asked
+		with time.now_ns as _now
+		with data.zerotrust_data.policy as _serving([_row])
+		with data.zerotrust_data.revocations as {"meta": _meta}
+	answer.allowed
+}
+
+test_envoy_takes_whatever_may_be_an_api_key_off_the_request if {
+	_removed({"x-api-key": "sk_Partner00001.q83v", "x-other": "kept"}) == ["x-api-key"]
+	_removed({"authorization": "ApiKey sk_Partner00001.q83v"}) == ["authorization"]
+	_removed({"authorization": "Bearer x, apikey  sk_Partner00001.q83v"}) == ["authorization"]
+	_removed({"Authorization": "sk_Partner00001.q", "X-API-Key": "sk_Partner00001."}) == ["authorization", "x-api-key"]
+}
+
+test_envoy_lets_other_credentials_pass if {
+	every headers in [
+		{}, {"authorization": "Bearer x"}, {"authorization": "ApiKey VnVhQ2ZHY0JDZGJrU"}, {"x-api-key": "another"},
+		{"x-other": "sk_Partner00001.q83v"}, {"x-api-key": ["sk_Partner00001.q83v"]},
+	] {
+		_removed(headers) == []
+	}
+}

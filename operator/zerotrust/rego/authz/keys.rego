@@ -2,7 +2,7 @@
 # title: API keys
 # description: |
 #   `sk_<id>.<secret><check>` of 12, 43 and 8 characters; the check is the beginning of the SHA-256 over all before it. The
-#   bundle has the SHA-256 of whole keys by their IDs. Nothing here is evaluated unless a row asks for a key.
+#   bundle has the SHA-256 of whole keys by their IDs. Nothing here but `carriers` is evaluated unless a row asks for a key.
 package zerotrust.authz.keys
 
 import data.zerotrust.authz.headers
@@ -44,6 +44,15 @@ scopes := _record.scopes
 named := {"key_id": _id} if {
 	_record
 } else := {"unknown_key_id": _id}
+
+# The headers in which something stands that may be one of our keys, good or not: an application that got it could use it.
+carriers := [name | some name in ["authorization", "x-api-key"]; _carries(name)]
+
+_carries(name) if {
+	some value in headers.values(name)
+	is_string(value)
+	regex.match(`sk_[0-9A-Za-z]{12}\.`, value)
+}
 
 _record := record if {
 	record := data.zerotrust_data.policy.api_keys[_id]
