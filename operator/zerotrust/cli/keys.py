@@ -14,6 +14,7 @@ from zerotrust.apikey.key import BadKey, is_key_id
 from zerotrust.apikey.resource import MAX_NAME
 from zerotrust.cli import key_inspect, key_list, key_revoke, key_rotate
 from zerotrust.cli.key_cluster import ApiKey, Cluster, Refused, in_cluster
+from zerotrust.cli.keyless import LIKE_A_KEY, NO_ARGUMENT
 from zerotrust.cli.policies import EXIT_PROBLEM, say
 from zerotrust.common import durations
 from zerotrust.common.errors import ZerotrustError
@@ -24,19 +25,12 @@ SHORTEST, LONGEST = timedelta(seconds=1), timedelta(hours=24)
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-_LIKE_A_KEY = re.compile(r"(?<![0-9A-Za-z])sk_[0-9A-Za-z_.-]{16,}")
-NO_ARGUMENT = (
-    "A key is never an argument: other users of this machine can see it, and the shell keeps it."
-    " Write `zerotrust keys inspect < FILE`, or type it when you are asked."
-    " If what you wrote was a key in use, rotate it and revoke the old one."
-)
-
 
 class _Keys(click.Group):
     """Refuses a key among the arguments before anything can repeat it in a message."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if any(_LIKE_A_KEY.search(text) for text in args):
+        if any(LIKE_A_KEY.search(text) for text in args):
             raise click.UsageError(NO_ARGUMENT, ctx)
         return super().parse_args(ctx, args)
 

@@ -15,6 +15,7 @@ from zerotrust.cli.diff import diff
 from zerotrust.cli.explain import explain
 from zerotrust.cli.forwarding import forward_auth
 from zerotrust.cli.graph import graph
+from zerotrust.cli.keyless import Keyless
 from zerotrust.cli.keys import keys
 from zerotrust.cli.policy_tests import test
 from zerotrust.cli.render import render
@@ -37,7 +38,7 @@ def _address_ranges(
         raise click.BadParameter(f"{error}; write for example 10.20.0.0/16 or fd00:10::/64", param=parameter) from None
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Keyless, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="zerotrust")
 def zerotrust() -> None:
     """Zero trust on Kubernetes from one source of intent."""

@@ -275,6 +275,41 @@ def test_a_key_is_never_an_argument(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    "shown",
+    [KEY.reveal(), f"x={KEY.reveal()}", f"n{KEY.reveal()}", KEY.reveal()[:40], KEY.reveal().replace(".", "")],
+    ids=["key", "assigned", "attached", "cut-off", "mistyped"],
+)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["{}"],
+        ["--{}"],
+        ["--{}=x"],
+        ["controller", "{}"],
+        ["controller", "--workers", "{}"],
+        ["controller", "--log-format={}"],
+        ["controller", "--kubeconfig", "{}"],
+        ["bundle-server", "--port", "{}", "--host", "x"],
+        ["explain", "-o", "{}"],
+        ["keys", "list", "{}"],
+        ["keys", "{}"],
+    ],
+    ids=" ".join,
+)
+def test_no_usage_error_repeats_a_key(arguments: list[str], shown: str) -> None:
+    result = CliRunner().invoke(zerotrust, [text.format(shown) for text in arguments])
+    assert result.exit_code == 2
+    assert KEY.reveal()[16:30] not in result.output
+    if KEY.id in shown and not shown.startswith("n"):
+        assert "A key is never an argument" in result.stderr
+
+
+def test_a_name_that_is_no_key_is_repeated() -> None:
+    result = CliRunner().invoke(zerotrust, ["sk_contrail"])
+    assert "No such command 'sk_contrail'" in result.stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["rotate", "Partner_X"], "Invalid value for 'NAME': is no name of an ApiKey"),
