@@ -5,11 +5,11 @@ commands use. A rule is written once, with its CEL text and the same check in Py
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv6Address, ip_address
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -256,7 +256,7 @@ def parse(model: type[Model], body: Mapping[str, Any], path: str) -> Model:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         reason = "UnknownField" if first["type"] == "extra_forbidden" else "InvalidSpec"
-        raise SpecError(_path(path, first["loc"]), _sentence(first), reason) from None
+        raise SpecError(_path(path, first["loc"]), _sentence(first, model), reason) from None
 
 
 def _path(base: str, location: tuple[int | str, ...]) -> str:
@@ -268,11 +268,12 @@ def _path(base: str, location: tuple[int | str, ...]) -> str:
     return text
 
 
-def _sentence(error: Any) -> str:
+def _sentence(error: Any, model: type[Resource]) -> str:
     context = error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            return "is not a field of this resource; remove it or correct its name"
+            fields = ", ".join(sorted(_fields(_model_at(model, error["loc"][:-1]))))
+            return f"is not a field of this resource; remove it or correct its name: there are {fields}"
         case "missing":
             return "is required"
         case "literal_error":
@@ -282,3 +283,23 @@ def _sentence(error: Any) -> str:
         case _:
             text = str(error["msg"])
             return text[:1].lower() + text[1:]
+
+
+def _fields(model: type[Resource]) -> dict[str, Any]:
+    """The fields of a model as users write them, with their types."""
+    return {field.alias or name: field.annotation for name, field in model.model_fields.items()}
+
+
+def _model_at(model: type[Resource], location: tuple[int | str, ...]) -> type[Resource]:
+    """The model of the object at a place; places in lists and maps are those of the field that has them."""
+    for part in location:
+        model = next(_models(_fields(model).get(str(part))), model)
+    return model
+
+
+def _models(annotation: Any) -> Iterator[type[Resource]]:
+    """The models in a type such as `list[Peer] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, Resource):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models(part)

@@ -71,7 +71,20 @@ def test_an_error_names_the_field_as_a_user_writes_it(body: dict[str, Any], mess
 )
 def test_an_unknown_field_is_refused_with_its_path(body: dict[str, Any], path: str) -> None:
     sentence = "is not a field of this resource; remove it or correct its name"
-    assert refusal(ServiceIdentitySpec, body) == f"{path}: {sentence}"
+    assert refusal(ServiceIdentitySpec, body).startswith(f"{path}: {sentence}: there are ")
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        ({"egress": {"allow": [{"kubernetesApi": True}]}}, "cidr, kubernetesAPI, pods, ports"),
+        ({"egress": {"allow": [{"pods": {"x": 1}}]}}, "namespaceSelector, podSelector"),
+        ({"rotation": {"at": None}}, "requestedAt"),
+    ],
+    ids=["in a list", "below a list", "object"],
+)
+def test_the_fields_that_there_are_at_that_place_are_named(body: dict[str, Any], fields: str) -> None:
+    assert refusal(ServiceIdentitySpec, body).endswith(f"correct its name: there are {fields}")
 
 
 @pytest.mark.parametrize(
