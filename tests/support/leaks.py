@@ -114,8 +114,9 @@ def _learn(done: Search, event: Mapping[str, Any]) -> None:
         if any(has_keys) and reference.get("namespace") == OPERATOR_NAMESPACE:
             done.leaks.append(f"{_name(event)}: an API key in a Secret of the operator")
     elif reference.get("resource") == "apikeys" and event.get("userAgent", "").startswith(CONTROLLER):
-        status = body.get("status") or {} if isinstance(body, Mapping) else {}
-        done.told |= {status["keyID"]} if status.get("keyID") else set()
+        status = body.get("status") if isinstance(body, Mapping) else None
+        key_id = status.get("keyID") if isinstance(status, Mapping) else None
+        done.told |= {key_id} if isinstance(key_id, str) else set()
 
 
 def _judge(done: Search, event: dict[str, Any]) -> None:
@@ -134,8 +135,14 @@ def _without_data(body: Any) -> Any:
     if isinstance(body, Mapping):
         return {name: value for name, value in body.items() if name not in ("data", "stringData")}
     if isinstance(body, list):
-        return [one for one in body if not str(one.get("path", "")).startswith(("/data", "/stringData"))]
+        return [one for one in body if not _is_of_data(one)]
     return body
+
+
+def _is_of_data(operation: Any) -> bool:
+    """Whether an operation of a JSON patch writes the data of a Secret; tests send lists of other things too."""
+    path = operation.get("path") if isinstance(operation, Mapping) else None
+    return isinstance(path, str) and path.startswith(("/data", "/stringData"))
 
 
 def _name(event: Mapping[str, Any]) -> str:

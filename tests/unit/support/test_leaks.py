@@ -115,6 +115,13 @@ def test_what_others_write_into_a_status_is_no_key_in_use(tmp_path: Path) -> Non
     assert not searched(tmp_path, {**TOLD, "userAgent": "kubectl/1.37"}).unseen
 
 
+@pytest.mark.parametrize("body", [["x"], [None], [{"path": 1}], "x", 7, None, {"data": "x", "status": "x"}], ids=repr)
+def test_a_body_of_any_shape_is_searched(tmp_path: Path, body: Any) -> None:
+    ours = {"userAgent": "zerotrust-operator/0.1.0"}
+    done = searched(tmp_path, ISSUE, write("secrets", body, "patch"), write("apikeys/status", body, "patch", **ours))
+    assert (done.writes, done.leaks, done.unseen) == (3, [], set())
+
+
 def test_a_log_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     (tmp_path / leaks.AUDIT_LOG).write_text(json.dumps(ISSUE) + "\n" + json.dumps(TOLD)[:40])
     assert len(search(tmp_path).keys) == 1
