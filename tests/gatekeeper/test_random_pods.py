@@ -35,7 +35,7 @@ RULES = {
     "orders": {"rules": [{"policy": "a", "registries": ["example.org"]}, {"policy": "b", "digest": True}]},
     "default": {"rules": [{"policy": "a", "registries": ["docker.io/library/"], "digest": True}]},
 }
-CONSTRAINTS = {
+CONSTRAINTS: dict[str, dict[str, Any]] = {
     "ZeroTrustIdentityBinding": {"identities": IDENTITIES, "otherwise": ["billing", "reports", "gone"]},
     "ZeroTrustIdentityLabels": {"identities": IDENTITIES},
     "ZeroTrustCredentialAccess": {"secrets": SECRETS},

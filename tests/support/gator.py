@@ -38,7 +38,7 @@ def violations(folder: Path, constraints: Iterable[Body], objects: Iterable[Body
     """Ask `gator test` for what the shipped templates, with these constraints, say of the objects, as in an audit."""
     objects_file = folder / "objects.yaml"
     objects_file.write_text("\n---\n".join(json.dumps(one) for one in (*constraints, *objects)))
-    command = [find_or_build("gator"), "test", "-f", TEMPLATES, "-f", objects_file, "-o", "json"]
+    command: list[str | Path] = [find_or_build("gator"), "test", "-f", TEMPLATES, "-f", objects_file, "-o", "json"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode in (0, 1), ran.stderr
     found = json.loads(ran.stdout) or []
@@ -49,7 +49,7 @@ def violations(folder: Path, constraints: Iterable[Body], objects: Iterable[Body
 
 def verify(folder: Path) -> subprocess.CompletedProcess[str]:
     """Run `gator verify` on every suite below the folder."""
-    command = [find_or_build("gator"), "verify", f"{folder}/..."]
+    command: list[str | Path] = [find_or_build("gator"), "verify", f"{folder}/..."]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
