@@ -27,7 +27,6 @@ MAX_EXPRESSION_LINE = 125
 # Words that CEL reserves (cel-spec, doc/langdef.md, RESERVED and literals): the API server refuses them as names.
 RESERVED = {"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop"}
 RESERVED |= {"namespace", "null", "package", "return", "true", "var", "void", "while"}
-)
 
 Body = dict[str, Any]
 
