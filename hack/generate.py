@@ -48,7 +48,7 @@ def copy_templates(folder: Path) -> None:
 
 
 def _copied(source: Path) -> str:
-    return COPY_HEADER.format(source=source.relative_to(ROOT).as_posix())
+    return COPY_HEADER.format(source=source.relative_to(TEMPLATES.parents[3]).as_posix())
 
 
 class _Plain(yaml.SafeDumper):

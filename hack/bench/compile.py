@@ -9,11 +9,13 @@ from typing import Any
 from zerotrust.common import naming, observed
 from zerotrust.common.naming import API_VERSION, Ref
 from zerotrust.common.observed import custom_resource
+from zerotrust.engine.admission import AdmissionBook
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import SystemClock
 from zerotrust.engine.contents import BundleContents
 from zerotrust.engine.enforcement import Enforcement
 from zerotrust.engine.isolation import NamespaceIsolation
+from zerotrust.engine.pods import Pods
 from zerotrust.engine.policies import NetworkPolicyController, TrustPolicyController
 from zerotrust.engine.policybook import PolicyBook
 from zerotrust.engine.trustdomains import TrustDomains
@@ -41,7 +43,9 @@ class World:
         )
         contents = BundleContents(self.cache, self.book, domains, self.clock)
         enforcement = Enforcement(self.cache, contents, OPERATOR, self.clock)
-        self.policies = TrustPolicyController(self.cache, self.book, self.networks, enforcement, self.clock)
+        pods = Pods(self.cache, self.book, watched=False)
+        admission = AdmissionBook(self.cache, self.book, contents.keys, pods)
+        self.policies = TrustPolicyController(self.cache, self.book, self.networks, enforcement, admission, self.clock)
         self.touched: set[Ref] = set()
         self.places = [Workload(f"ns-{n % NAMESPACES:03d}", f"workload-{n:05d}") for n in range(policies)]
         for name in (OPERATOR, *(f"ns-{n:03d}" for n in range(NAMESPACES))):

@@ -19,6 +19,7 @@ from kubernetes.aio.client import Configuration
 
 from zerotrust.common import naming
 from zerotrust.common.naming import Ref
+from zerotrust.engine.admission import AdmissionBook
 from zerotrust.engine.apikeys import ApiKeyController, ApiKeyRecordController, Desk
 from zerotrust.engine.bundles import (
     BundleRecordController,
@@ -29,6 +30,7 @@ from zerotrust.engine.bundles import (
 )
 from zerotrust.engine.cache import Cache
 from zerotrust.engine.clock import Clock, SystemClock
+from zerotrust.engine.constraints import ConstraintController, TemplateController
 from zerotrust.engine.contents import BundleContents
 from zerotrust.engine.controller import Engine
 from zerotrust.engine.enforcement import Enforcement
@@ -36,6 +38,7 @@ from zerotrust.engine.identities import IdentityController
 from zerotrust.engine.isolation import DefaultDenyController, NamespaceIsolation, RecordController
 from zerotrust.engine.keyfetching import KeyFetching
 from zerotrust.engine.keyuses import KeyUses
+from zerotrust.engine.pods import Pods
 from zerotrust.engine.policies import NetworkPolicyController, TrustPolicyController
 from zerotrust.engine.policybook import PolicyBook
 from zerotrust.engine.providers import ProviderMemoryController, Providers
@@ -45,7 +48,9 @@ from zerotrust.kube.client import Client
 from zerotrust.kube.executor import PlanExecutor
 from zerotrust.kube.lease import DURATION, Lease
 from zerotrust.kube.observe import Observer
+from zerotrust.kube.optional import OptionalKinds
 from zerotrust.kube.recorder import Recorder
+from zerotrust.kube.resources import PODS, WATCHED
 from zerotrust.kube.watch import Watch
 from zerotrust.opabundle.configuration import Service
 from zerotrust.telemetry.health import TelemetryServer, Watchdog
@@ -80,6 +85,7 @@ class Options:
     lease_duration: timedelta = DURATION
     bundle_server: str = ""
     private_issuers: tuple[IPv4Network | IPv6Network, ...] = ()
+    watch_pods: bool = True
 
     @property
     def bundle_server_url(self) -> str:
@@ -118,12 +124,14 @@ class Controller:
         providers = Providers(self.cache, domains)
         self.key_fetching = KeyFetching(self.cache, providers, self._clock, options.private_issuers)
         desk, uses = Desk(), KeyUses(contents.keys)
+        pods = Pods(self.cache, book, watched=options.watch_pods)
+        admission = AdmissionBook(self.cache, book, contents.keys, pods)
         self.engine = Engine(
             self.cache,
             (
                 TrustDomainController(self.cache, domains, entropy, lambda: self._client.skew, providers.keys_of),
                 TrustBundleController(self.cache, domains),
-                IdentityController(self.cache, domains, key_ring, entropy),
+                IdentityController(self.cache, domains, key_ring, entropy, admission),
                 ApiKeyController(
                     self.cache,
                     contents.keys,
@@ -135,7 +143,7 @@ class Controller:
                     uses,
                 ),
                 ApiKeyRecordController(self.cache, contents.keys, options.namespace, desk, uses, self._clock),
-                TrustPolicyController(self.cache, book, networks, enforcement, self._clock),
+                TrustPolicyController(self.cache, book, networks, enforcement, admission, self._clock),
                 networks,
                 DefaultDenyController(self.cache, isolation),
                 RecordController(self.cache, isolation),
@@ -144,6 +152,8 @@ class Controller:
                 OpaConfigController(self.cache, contents, options.namespace, Service(options.bundle_server_url)),
                 RevocationController(self.cache, contents),
                 ReportController(enforcement),
+                TemplateController(admission),
+                ConstraintController(admission),
                 ProviderMemoryController(self.cache, providers),
             ),
             PlanExecutor(self._client, self.cache, observe, self._recorder, self.metrics),
@@ -153,7 +163,9 @@ class Controller:
             retry_base=options.retry_base,
             retry_longest=options.retry_longest,
         )
-        self.watch = Watch(self._client, self.cache, observe, self._clock, self.metrics)
+        watched = WATCHED if options.watch_pods else tuple(one for one in WATCHED if one is not PODS)
+        self.watch = Watch(self._client, self.cache, observe, self._clock, self.metrics, watched)
+        self._optional = OptionalKinds(self._client, self.cache, self.watch, self._clock)
         self.lease = Lease(
             self._client, self._clock, Ref("Lease", options.namespace, LEASE), identity, options.lease_duration
         )
@@ -195,6 +207,7 @@ class Controller:
             gc.disable()  # nothing that is listed is garbage, and looking for some costs as much as reading it
             try:
                 await self.watch.fill()
+                await self._optional.look()
                 gc.freeze()  # what a cluster has at the start mostly stays; full collections need not look at it again
             finally:
                 gc.enable()
@@ -206,6 +219,7 @@ class Controller:
             leading = tasks.create_task(self._lead(), name="lead")
             await self._first_pass(leading)
             tasks.create_task(self.watch.run(self._configuration), name="watch")
+            tasks.create_task(self._optional.run(), name="gatekeeper")
             await leading
 
     async def _first_pass(self, leading: asyncio.Task[None]) -> None:

@@ -72,6 +72,12 @@ def zerotrust() -> None:
     callback=_address_ranges,
     help="Fetch identity providers' keys from this address range although it is not public; may be repeated.",
 )
+@click.option(
+    "--watch-pods/--no-watch-pods",
+    default=True,
+    show_default=True,
+    help="Watch pods (labels and ServiceAccount are kept) for the condition PodsMatch.",
+)
 @click.option("--workers", default=48, show_default=True, type=click.IntRange(1, 256), help="Concurrent reconciles.")
 @click.option("--log-format", type=click.Choice(get_args(LogFormat)), default="text", show_default=True)
 @click.option(
@@ -85,6 +91,7 @@ def controller(
     metrics_port: int,
     bundle_server: str,
     private_issuers: tuple[IPv4Network | IPv6Network, ...],
+    watch_pods: bool,
     workers: int,
     log_format: LogFormat,
     log_level: str,
@@ -101,6 +108,7 @@ def controller(
         workers=workers,
         bundle_server=bundle_server,
         private_issuers=private_issuers,
+        watch_pods=watch_pods,
     )
 
     _run_forever(lambda: load_configuration(kubeconfig, context), lambda found: Controller(found, options))

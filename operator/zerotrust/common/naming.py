@@ -27,9 +27,13 @@ COMPONENT_REVOCATIONS = "revocations"
 COMPONENT_IDENTITY_PROVIDER = "identity-provider"
 COMPONENT_API_KEYS = "api-keys"
 COMPONENT_API_KEY = "api-key"
+COMPONENT_CONSTRAINT_TEMPLATE = "constraint-template"
+COMPONENT_CONSTRAINT = "constraint"
 
 IDENTITY = f"{GROUP}/service-identity"
 SERVICE_ACCOUNT = f"{GROUP}/service-account"
+
+NAMESPACE = f"{GROUP}/namespace"
 
 ORPHANED = f"{GROUP}/orphaned"
 EXEMPT = f"{GROUP}/isolation-exempt"

@@ -117,6 +117,15 @@ class EndpointSlice:
     ports: tuple[tuple[int, str], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A Pod by its labels and its ServiceAccount; `running` is False once it can never run again."""
+
+    meta: Meta
+    account: str
+    running: bool
+
+
 def meta_of(kind: str, body: Mapping[str, Any]) -> Meta:
     """Read an object's metadata."""
     metadata = body["metadata"]
@@ -161,6 +170,17 @@ def endpoint_slice(body: Mapping[str, Any]) -> EndpointSlice:
     addresses = sorted({address for one in serving for address in one.get("addresses") or ()})
     ports = {(one["port"], one.get("protocol") or "TCP") for one in body.get("ports") or () if one.get("port")}
     return EndpointSlice(meta_of("EndpointSlice", body), tuple(addresses), tuple(sorted(ports)))
+
+
+def pod(body: Mapping[str, Any]) -> Pod:
+    """Keep of a Pod what tells whose it is: clusters have many, and they change often."""
+    metadata, spec = body["metadata"], body.get("spec") or {}
+    kept = {
+        name: metadata[name] for name in ("name", "namespace", "uid", "resourceVersion", "labels") if name in metadata
+    }
+    phase = (body.get("status") or {}).get("phase")
+    account = sys.intern(spec.get("serviceAccountName") or "default")
+    return Pod(meta_of("Pod", {"metadata": kept}), account, phase not in ("Succeeded", "Failed"))
 
 
 def custom_resource(kind: str, model: type[Spec], body: Mapping[str, Any]) -> CustomResource[Spec]:

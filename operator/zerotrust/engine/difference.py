@@ -8,6 +8,7 @@ from typing import Any
 from zerotrust.common import naming
 from zerotrust.common.observed import ConfigMap, ControllerRevision, NetworkPolicy
 from zerotrust.common.plan import Apply
+from zerotrust.gatekeeper.observed import Constraint, ConstraintTemplate
 from zerotrust.pki.secret import ObservedSecret, digest
 
 Body = dict[str, Any]
@@ -29,7 +30,7 @@ def owned_fields(observed: Any) -> dict[str, Any]:
             fields["data"] = {name: _Digest(value) for name, value in observed.digests.items()}
         case ConfigMap():
             fields["data"] = dict(observed.data)
-        case NetworkPolicy():
+        case NetworkPolicy() | ConstraintTemplate() | Constraint():
             fields["spec"] = observed.spec
         case ControllerRevision():
             fields |= {"revision": observed.revision, "data": observed.data}

@@ -7,21 +7,25 @@ from zerotrust.common import naming
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import NetworkPolicy
 from zerotrust.common.plan import Plan
+from zerotrust.engine.admission import AdmissionBook
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.controller import Failure, Touched
 from zerotrust.engine.cutoffs import CutoffMemory, changed_ids
 from zerotrust.engine.policybook import BY_ACCOUNT
 from zerotrust.engine.trustdomains import BY_NAMESPACE, Domain, Identity, TrustDomains, brought_secret, same_generation
+from zerotrust.gatekeeper.templates import TEMPLATES
 from zerotrust.identity import reconcile
 from zerotrust.identity.snapshot import Failure as ToldFailure
 from zerotrust.identity.snapshot import IdentitySnapshot, secret_name, service_account
 from zerotrust.pki.secret import ObservedSecret
 from zerotrust.pki.spiffe import SpiffeID
+from zerotrust.policy.directory import Workload
 from zerotrust.trustdomain.authority import Entropy, Signer
 from zerotrust.trustdomain.resource import TrustDomainSpec
 
 BY_SECRET = "identities-by-secret"  # noqa: S105 - a name of an index
 ISOLATION = timedelta(seconds=5)  # so that a wave of policies is not also a wave of statuses at the same time
+PODS = timedelta(seconds=5)  # a rollout is many changes of pods
 SVIDS = "svid-secrets-by-identity"
 
 
@@ -30,8 +34,16 @@ class IdentityController:
 
     name = "ServiceIdentity"
 
-    def __init__(self, cache: Cache, domains: TrustDomains, signer: Signer, entropy: Entropy) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        domains: TrustDomains,
+        signer: Signer,
+        entropy: Entropy,
+        admission: AdmissionBook | None = None,
+    ) -> None:
         self._cache, self._domains, self._signer, self._entropy = cache, domains, signer, entropy
+        self._admission = admission
         self._cutoffs = CutoffMemory(cache, domains.operator_namespace)
         cache.index(BY_ACCOUNT, "ServiceIdentity", lambda one: [(one.meta.namespace, service_account(one))])
         cache.index(BY_SECRET, "ServiceIdentity", lambda one: [(one.meta.namespace, secret_name(one))])
@@ -60,6 +72,10 @@ class IdentityController:
             case "TrustDomain":
                 if not same_generation(change):
                     yield from self._of_domain(change.ref.name)
+            case "Pod" if self._admission is not None:
+                yield from (Touched(ref, PODS) for ref in self._admission.pods.concerned(change))
+            case kind if kind in TEMPLATES and self._admission is not None:
+                yield from (Touched(Ref("ServiceIdentity", *place), PODS) for place in self._admission.accused(change))
             case "Namespace":
                 if change.old is None or change.new is None or change.old.meta.labels != change.new.meta.labels:
                     yield from (Touched(one.meta.ref) for one in self._cache.find(BY_NAMESPACE, change.ref.name))
@@ -129,7 +145,13 @@ class IdentityController:
             ),
             secret_elder=self._elder(identity, BY_SECRET, secret),
             remembered_cutoff=self._remembered(domain, ref.namespace, account),
+            pods=self._admission.match(Workload(ref.namespace, ref.name), account) if self._admission else None,
+            violations=self._violations(Workload(ref.namespace, ref.name)),
         )
+
+    def _violations(self, workload: Workload) -> tuple[tuple[str, str], ...]:
+        found = self._admission.violations(workload) if self._admission is not None else ()
+        return tuple((one.object, one.message) for one in found)
 
     def _remembered(self, domain: Domain | None, namespace: str, account: str) -> datetime | None:
         if domain is None or not isinstance(domain.spec, TrustDomainSpec):

@@ -9,6 +9,7 @@ from zerotrust.common.errors import SpecError
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import EndpointSlice, NetworkPolicy
 from zerotrust.common.plan import Apply, Plan
+from zerotrust.engine.admission import INSTALLATION, AdmissionBook, says_something_else
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import Clock
 from zerotrust.engine.controller import Failure, Statusless, Touched
@@ -18,6 +19,7 @@ from zerotrust.engine.isolation import NamespaceIsolation
 from zerotrust.engine.policybook import POLICIES, AcceptedVersion, PolicyBook
 from zerotrust.engine.trustdomains import TrustDomains
 from zerotrust.engine.widenings import Widenings
+from zerotrust.gatekeeper.templates import TEMPLATES
 from zerotrust.identity.snapshot import service_account
 from zerotrust.policy import isolation, network, reconcile
 from zerotrust.policy.directory import Identity, Workload, default_selector
@@ -166,10 +168,11 @@ class TrustPolicyController:
         book: PolicyBook,
         networks: NetworkPolicyController,
         enforcement: Enforcement,
+        admission: AdmissionBook,
         clock: Clock,
     ) -> None:
         self._cache, self._book, self._networks, self._clock = cache, book, networks, clock
-        self._enforcement = enforcement
+        self._enforcement, self._admission = enforcement, admission
         self._operator_namespace = book.operator_namespace
         cache.index(FOREIGN, "NetworkPolicy", lambda one: [] if _is_kept(one) else [one.meta.namespace])
 
@@ -196,6 +199,12 @@ class TrustPolicyController:
                     yield from (Touched(policy.meta.ref, SOON) for policy in self._cache.find(POLICIES, namespace))
             case "ServiceIdentity" | "Namespace" | "TrustDomain" | "ApiKey":
                 yield from self._neighbours(change)
+            case "Gatekeeper" | "ConstraintTemplate":
+                if change.ref == INSTALLATION or says_something_else(change):
+                    yield from (Touched(ref, SOON) for ref in self._cache.refs("TrustPolicy"))
+            case kind if kind in TEMPLATES and says_something_else(change):
+                for namespace in self._admission.namespaces_of(change):
+                    yield from (Touched(policy.meta.ref, SOON) for policy in self._cache.find(POLICIES, namespace))
 
     def _neighbours(self, change: Change) -> Iterator[Touched]:
         servers = self._book.servers_of(change)
@@ -226,6 +235,7 @@ class TrustPolicyController:
             survey=self._survey(ref.namespace),
             leftover=tuple(one for one in kept if one.meta.labels.get(naming.POLICY_UID) != policy.meta.uid),
             delivery=self._enforcement.delivery(ref.namespace, version),
+            admission=self._admission.state(ref.name, targets),
         )
 
     def _survey(self, namespace: str) -> Survey | None:

@@ -163,6 +163,8 @@ def _issue(snapshot: IdentitySnapshot, evidence: Evidence, reason: Reason, signe
         None,
         cut_short=not_after == issuer.not_after,
         isolated=snapshot.isolated,
+        pods=snapshot.pods,
+        violations=snapshot.violations,
         revoked_before=wanted.revoked_before,
     )
     status = status_of(snapshot.resource, standing, secret_name(snapshot.resource), evidence.now)
@@ -280,6 +282,8 @@ def _keep(snapshot: IdentitySnapshot, evidence: Evidence, blocked: Reason | None
         and evidence.issuer is not None
         and certificate.not_after == evidence.issuer.not_after,
         isolated=snapshot.isolated,
+        pods=snapshot.pods,
+        violations=snapshot.violations,
         revoked_before=evidence.wanted.revoked_before,
     )
     status = status_of(snapshot.resource, standing, secret_name(snapshot.resource), now)
@@ -310,7 +314,15 @@ def _authority_id(snapshot: IdentitySnapshot, certificate: secrets.CertificateFa
 def _refusal(snapshot: IdentitySnapshot, refused: Reason, now: datetime) -> Plan:
     known = cutoffs(snapshot)
     cutoff = max((moment for moment in known if moment <= now), default=None)
-    standing = Standing(None, None, None, 0, None, refused, refused, isolated=snapshot.isolated, revoked_before=cutoff)
+    standing = Standing(
+        *(None, None, None, 0, None),
+        blocked=refused,
+        unusable=refused,
+        isolated=snapshot.isolated,
+        revoked_before=cutoff,
+        pods=snapshot.pods,
+        violations=snapshot.violations,
+    )
     status = status_of(snapshot.resource, standing, secret_name(snapshot.resource), now)
     foreign = refused.word == "SecretConflict" and snapshot.secret is not None
     ref = Ref("Secret", snapshot.resource.meta.namespace, secret_name(snapshot.resource))

@@ -21,7 +21,7 @@ from zerotrust.common.resource import (
     is_address_range,
 )
 from zerotrust.common.selectors import LabelSelector, Port, WorkloadReference
-from zerotrust.common.status import Conditions, conditions_field
+from zerotrust.common.status import Conditions, ViolationsStatus, conditions_field
 from zerotrust.pki.keys import KeyAlgorithm
 from zerotrust.trustdomain.resource import MAX_NAME as MAX_TRUST_DOMAIN
 from zerotrust.trustdomain.resource import Cidr, LeafDuration
@@ -252,6 +252,9 @@ class ServiceIdentityStatus(Resource):
     secret_name: str | None = Field(default=None, max_length=253, description="The Secret that holds it.")
     next_attempt_time: Timestamp | None = Field(default=None, description="When a failed issue is tried again.")
     failed_attempts: int | None = Field(default=None, ge=0, description="Failures since the last success.")
+    violations: ViolationsStatus | None = Field(
+        default=None, description="Objects that Gatekeeper's audit found to be against what the identity asks for."
+    )
     conditions: Conditions = conditions_field()
 
 

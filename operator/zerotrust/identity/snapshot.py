@@ -5,6 +5,7 @@ from datetime import datetime
 
 from zerotrust.common.errors import SpecError
 from zerotrust.common.observed import CustomResource, Plain
+from zerotrust.identity.pods import PodMatch
 from zerotrust.identity.resource import ServiceIdentitySpec
 from zerotrust.pki.secret import ObservedSecret
 from zerotrust.trustdomain.authority import Authority
@@ -30,7 +31,8 @@ class IdentitySnapshot:
     `elder` is the older identity for the same ServiceAccount, `secret_elder` the older one that claims the same Secret.
     `stale_secrets` are Secrets of this identity under other names, from before `secret.name` was changed. `isolated` are the
     directions that its network policy closes. `remembered_cutoff` is the cut-off that the operator remembers for the identity's
-    SPIFFE ID, whoever asked for it.
+    SPIFFE ID, whoever asked for it. `pods` is None while pods are not watched. `violations` are objects that Gatekeeper found
+    to be against what the identity asks for: `(object, message)`.
     """
 
     resource: CustomResource[ServiceIdentitySpec]
@@ -43,6 +45,8 @@ class IdentitySnapshot:
     secret_elder: str | None = None
     isolated: tuple[str, ...] = ()
     remembered_cutoff: datetime | None = None
+    pods: PodMatch | None = None
+    violations: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

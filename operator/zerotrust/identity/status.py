@@ -6,10 +6,13 @@ from datetime import datetime
 from typing import Any
 
 from zerotrust.common import times
-from zerotrust.common.conditions import Condition, false, find, merge, true, unknown
+from zerotrust.common.conditions import Condition, false, find, merge, true
 from zerotrust.common.errors import SpecError
 from zerotrust.common.observed import CustomResource
 from zerotrust.common.plan import Event
+from zerotrust.common.status import news_of_violations, violations_of
+from zerotrust.identity import pods
+from zerotrust.identity.pods import PodMatch
 from zerotrust.identity.renewal import Reason, Schedule
 from zerotrust.identity.resource import ServiceIdentitySpec
 from zerotrust.pki.secret import CertificateFacts
@@ -35,6 +38,8 @@ class Standing:
     cut_short: bool = False
     isolated: tuple[str, ...] = ()
     revoked_before: datetime | None = None
+    pods: PodMatch | None = None
+    violations: tuple[tuple[str, str], ...] = ()
 
 
 def status_of(
@@ -62,6 +67,8 @@ def status_of(
         status["revokedBefore"] = times.render(standing.revoked_before)
     if standing.authority_id is not None:
         status["authorityID"] = standing.authority_id
+    if standing.violations:
+        status["violations"] = violations_of(standing.violations)
     return status
 
 
@@ -70,7 +77,7 @@ def _conditions(resource: CustomResource[ServiceIdentitySpec], standing: Standin
         _ready(standing),
         _overdue(standing, now),
         _secret_conflict(standing),
-        unknown("PodsMatch", "NotImplementedYet", "pods are not compared in this version"),
+        pods.condition(standing.pods),
         _isolated(standing),
     ]
     reason = standing.unusable
@@ -149,4 +156,5 @@ def events_of(resource: CustomResource[ServiceIdentitySpec], status: Mapping[str
         if before is None or (before.get("status"), before.get("reason")) != (now["status"], now["reason"]):
             reason = type_ if type_ == "RenewalOverdue" else now["reason"]
             events.append(Event("Warning", reason, now["message"]))
+    events += news_of_violations(resource.status.get("violations"), status.get("violations"))
     return tuple(events)

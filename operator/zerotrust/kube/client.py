@@ -11,7 +11,7 @@ import os
 import random
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -141,6 +141,29 @@ class Client:
                 return
             params["continue"] = metadata["continue"]
 
+    async def watch(self, resource: ResourceType, version: str) -> AsyncIterator[tuple[str, Body]]:
+        """Yield what happens after a resourceVersion, as `(ADDED, MODIFIED or DELETED, object)`; ends when the server ends it.
+
+        Raises Gone when the version is too old. Source: Kubernetes documentation, "Efficient detection of changes".
+        """
+        what, params = f"watch {resource.plural}", {"watch": "1", "resourceVersion": version}
+        params |= {"allowWatchBookmarks": "true", "timeoutSeconds": str(self._random.randint(240, 360))}
+        if resource.selector:
+            params["labelSelector"] = resource.selector
+        patience = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=400)
+        async with self._requested("GET", resource.collection(), what, params=params, timeout=patience) as response:
+            if response.status >= 400:
+                raise _refusal(response, await response.read(), what, creating=False)
+            rest = b""
+            async for chunk in response.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    event = _decoded(line, what)
+                    if event["type"] == "ERROR":
+                        raise _told(event["object"], what)
+                    if event["type"] != "BOOKMARK":
+                        yield event["type"], event["object"]
+
     async def version(self) -> Body:
         """The API server's version."""
         return await self._read("/version", {}, "read /version")
@@ -186,26 +209,27 @@ class Client:
         body: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Body:
+        async with self._requested(method, path, what, params=params, json=body, headers=headers) as response:
+            payload = await response.read()
+            self._note_clock(response)
+            if response.status < 400:
+                return _decoded(payload, what)
+            raise _refusal(response, payload, what, creating=method == "POST")
+
+    @asynccontextmanager
+    async def _requested(
+        self, method: str, path: str, what: str, *, headers: Mapping[str, str] | None = None, **how: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Send a request; whatever goes wrong on the way, then or while the answer is read, is Unreachable."""
         assert self._session is not None, "used outside `async with`"
         sent = dict(headers or {})
         token = await self.authorization()
         if token:
             sent["Authorization"] = token
+        how |= {"proxy": self._configuration.proxy, "server_hostname": self._configuration.tls_server_name}
         try:
-            async with self._session.request(
-                method,
-                self._base + path,
-                params=params,
-                json=body,
-                headers=sent,
-                proxy=self._configuration.proxy,
-                server_hostname=self._configuration.tls_server_name,
-            ) as response:
-                payload = await response.read()
-                self._note_clock(response)
-                if response.status < 400:
-                    return _decoded(payload, what)
-                raise _refusal(response, payload, what, creating=method == "POST")
+            async with self._session.request(method, self._base + path, headers=sent, **how) as response:
+                yield response
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unreachable(f"{what}: the API server did not answer ({type(error).__name__})") from None
 
@@ -250,6 +274,11 @@ def _decoded(payload: bytes, what: str) -> Body:
     if not isinstance(answer, dict):
         raise Unreachable(f"{what}: the answer is no object")
     return answer
+
+
+def _told(status: Body, what: str) -> KubeError:
+    """Turn the Status object of a watch's ERROR event into an error."""
+    return error_of(status.get("code") or 0, status.get("reason", ""), status.get("message", ""), what, creating=False)
 
 
 def _refusal(response: aiohttp.ClientResponse, payload: bytes, what: str, *, creating: bool) -> KubeError:

@@ -7,6 +7,8 @@ from typing import Any
 from zerotrust.apikey.resource import ApiKeySpec
 from zerotrust.common import observed
 from zerotrust.engine.cache import Change
+from zerotrust.gatekeeper import observed as gatekeeper
+from zerotrust.gatekeeper.templates import TEMPLATES
 from zerotrust.identity.resource import ServiceIdentitySpec
 from zerotrust.pki import keys, secret
 from zerotrust.pki.x509 import authority_id
@@ -32,6 +34,9 @@ class Observer:
             "ControllerRevision": reading.observe_revision,
             "EndpointSlice": observed.endpoint_slice,
             "NetworkPolicy": observed.network_policy,
+            "Pod": observed.pod,
+            "ConstraintTemplate": gatekeeper.template,
+            **dict.fromkeys(TEMPLATES, gatekeeper.constraint),
             "TrustPolicy": reading.observe,
             "TrustDomain": lambda body: observed.custom_resource("TrustDomain", TrustDomainSpec, body),
             "ApiKey": lambda body: observed.custom_resource("ApiKey", ApiKeySpec, body),

@@ -4,11 +4,15 @@ from dataclasses import dataclass
 
 from zerotrust.common import naming
 from zerotrust.common.naming import Ref
+from zerotrust.gatekeeper.templates import TEMPLATES
 
 
 @dataclass(frozen=True)
 class ResourceType:
-    """One resource of the API; `selector` limits what is watched, on the server's side."""
+    """One resource of the API; `selector` limits what is watched, on the server's side.
+
+    `optional` is one that a cluster may lack: it is then as if there were none.
+    """
 
     kind: str
     group: str
@@ -16,6 +20,7 @@ class ResourceType:
     plural: str
     namespaced: bool
     selector: str = ""
+    optional: bool = False
 
     @property
     def prefix(self) -> str:
@@ -66,6 +71,28 @@ SUBJECT_ACCESS_REVIEWS = ResourceType(
 )
 LEASES = ResourceType("Lease", "coordination.k8s.io", "v1", "leases", namespaced=True)
 
+CONSTRAINT_TEMPLATES = ResourceType(
+    "ConstraintTemplate",
+    "templates.gatekeeper.sh",
+    "v1",
+    "constrainttemplates",
+    namespaced=False,
+    selector=naming.MANAGED_SELECTOR,
+    optional=True,
+)
+CONSTRAINTS = tuple(
+    ResourceType(
+        one.kind,
+        "constraints.gatekeeper.sh",
+        "v1beta1",
+        one.name,
+        namespaced=False,
+        selector=naming.MANAGED_SELECTOR,
+        optional=True,
+    )
+    for one in TEMPLATES.values()
+)
+
 # Dependencies come before what depends on them, so that the first reconcile already sees everything.
 WATCHED = (
     NAMESPACES,
@@ -79,6 +106,9 @@ WATCHED = (
     SERVICE_IDENTITIES,
     API_KEYS,
     TRUST_POLICIES,
+    CONSTRAINT_TEMPLATES,
+    *CONSTRAINTS,
+    PODS,
 )
 # Questions, not objects: they are posted and answered, and exist nowhere.
 REVIEWS = (TOKEN_REVIEWS, SUBJECT_ACCESS_REVIEWS)

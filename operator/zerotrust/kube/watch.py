@@ -73,6 +73,9 @@ class Watch:
                 except Gone:
                     continue
                 except NotFound:
+                    if resource.optional:
+                        self._confirmed[resource.kind] = self._clock.now()
+                        break
                     if not said:
                         logger.warning("%s are not served yet: apply crds/ to the cluster", resource.plural)
                         said = True
@@ -99,8 +102,9 @@ class Watch:
 
     async def run(self, configuration: Configuration) -> None:
         """Watch until cancelled; WatchEnded when kopf gives up."""
-        for kind in self._resources:
-            self._comparisons.no_later_than(kind, self._clock.now() + self.compare_every)
+        for resource in self._resources.values():
+            if not resource.optional:
+                self._comparisons.no_later_than(resource.kind, self._clock.now() + self.compare_every)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._comparisons.run(), name="comparison-timer")
             tasks.create_task(self._compare_when_due(), name="comparisons")
@@ -109,11 +113,12 @@ class Watch:
     async def _run_kopf(self, configuration: Configuration) -> None:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry, id="login")(_login(configuration, self._client))
-        for resource in self._resources.values():
+        watched = [one for one in self._resources.values() if not one.optional]  # for the others see optional.py
+        for resource in watched:
             handler = self._handler(resource)
             kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id="cache")(handler)
         # Not kopf.operator(): at its end that cancels every younger task of the loop, ours included.
-        settings = _settings(self._resources.values())
+        settings = _settings(watched)
         # An identity, or kopf would look up the user's name, which a container's uid may not have.
         identity = cast("Any", naming.OPERATOR)
         tasks = await kopf.spawn_tasks(registry=registry, settings=settings, clusterwide=True, identity=identity)
@@ -152,7 +157,7 @@ class Watch:
     def comparing(self) -> bool:
         """Whether a comparison is due within moments, or under way."""
         soon = self._clock.now() + 2 * SETTLE
-        times = [self._comparisons.when(kind) for kind in self._resources]
+        times = [self._comparisons.when(kind) for kind, resource in self._resources.items() if not resource.optional]
         return any(when is None or when < soon for when in times)
 
     async def _compare_when_due(self) -> None:
@@ -166,23 +171,28 @@ class Watch:
             else:
                 self._comparisons.no_later_than(kind, self._clock.now() + self.compare_every)
 
-    async def compare(self, kind: str) -> None:
-        """Compare the cache with an authoritative list: drop what is gone, read what is newer."""
+    async def compare(self, kind: str) -> int | None:
+        """Compare the cache with an authoritative list: drop what is gone, read what is newer.
+
+        Returns the list's resourceVersion, None for an optional kind that is not served.
+        """
         resource, began = self._resources[kind], self._clock.now()
         seen: dict[Ref, int] = {}
-        version = ""
-        async for page, version in self._client.list(resource, metadata_only=True):  # noqa: B007 - read after the loop
-            for body in page:
-                meta = meta_of(kind, body)
-                seen[meta.ref] = int(meta.resource_version)
-            await asyncio.sleep(0)
+        version: int | None = None
+        try:
+            seen, version = await self._list(resource)
+        except NotFound:
+            if not resource.optional:
+                raise
         gone = 0
         for ref in self._cache.refs(kind):
             known = self._cache.get(ref)
             if known is None or ref in seen or not _selected(resource, known.meta.labels):
                 continue
-            if int(known.meta.resource_version) <= int(version):
-                gone += self._cache.drop(ref, str(int(version) + 1)) is not None
+            if version is None:
+                gone += self._cache.drop(ref) is not None
+            elif int(known.meta.resource_version) <= version:
+                gone += self._cache.drop(ref, str(version + 1)) is not None
         changed = 0
         for ref, newest in seen.items():
             known = self._cache.get(ref)
@@ -190,10 +200,22 @@ class Watch:
                 changed += await self._read(ref)
         self._confirmed[kind] = began
         self._metrics.compared(kind, (("deleted", gone), ("changed", changed)))
-        if gone or changed:
+        if (gone or changed) and not resource.optional:  # there it is how a watch begins
             logger.info(
                 "comparison of %s found %d deletions and %d changes that the watch had not told", kind, gone, changed
             )
+        return version
+
+    async def _list(self, resource: ResourceType) -> tuple[dict[Ref, int], int]:
+        """The resourceVersion of each object there is, and the one that they are all shown at."""
+        seen: dict[Ref, int] = {}
+        version = ""
+        async for page, version in self._client.list(resource, metadata_only=True):  # noqa: B007 - read after the loop
+            for body in page:
+                meta = meta_of(resource.kind, body)
+                seen[meta.ref] = int(meta.resource_version)
+            await asyncio.sleep(0)
+        return seen, int(version)
 
     async def _read(self, ref: Ref) -> bool:
         try:

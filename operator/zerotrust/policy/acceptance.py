@@ -78,8 +78,8 @@ def rows_in_force(
     That is the spec itself once it is accepted; before that, what `withheld` leaves of it.
     """
     name, namespace, spec = policy.meta.name, policy.meta.namespace, policy.spec.spec
-    before = accepted.spec if accepted is not None and _targets(accepted.spec, server) else None
-    if spec is not None and not _targets(spec, server):
+    before = accepted.spec if accepted is not None and targets(accepted.spec, server) else None
+    if spec is not None and not targets(spec, server):
         spec = None
     if is_accepted(policy, accepted):
         return (spec, tables.resolve(name, namespace, spec, directory, server).rows) if spec is not None else None
@@ -110,7 +110,8 @@ def is_accepted(policy: Policy, accepted: Accepted | None) -> bool:
     )
 
 
-def _targets(spec: TrustPolicySpec, server: Identity) -> bool:
+def targets(spec: TrustPolicySpec, server: Identity) -> bool:
+    """Tell whether a version of a policy is about a workload of its namespace."""
     target = spec.target
     if target.identities is not None:
         return server.workload.name in target.identities

@@ -10,8 +10,10 @@ from zerotrust.common.conditions import Condition, false, find, merge, true, unk
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ControllerRevision
 from zerotrust.common.plan import Delete, Event, Plan
-from zerotrust.policy import acceptance
+from zerotrust.common.status import news_of_violations, violations_of
+from zerotrust.policy import acceptance, admission
 from zerotrust.policy.acceptance import Accepted, TableOf, TestRun
+from zerotrust.policy.admission import AdmissionState
 from zerotrust.policy.delivery import DecisionPoint, Delivery, Denial
 from zerotrust.policy.directory import Directory, Identity, Workload
 from zerotrust.policy.network import MAX_PARTS, PortOf
@@ -71,6 +73,7 @@ class PolicySnapshot:
     survey: Survey | None = None
     leftover: tuple[ControllerRevision, ...] = ()
     delivery: Delivery = field(default_factory=Delivery)
+    admission: AdmissionState = field(default_factory=AdmissionState)
 
     @property
     def lagging(self) -> list[str]:
@@ -169,6 +172,7 @@ def _is_settling(snapshot: PolicySnapshot, now: datetime) -> bool:
     newest = max((one.meta.created for one in snapshot.revisions if one.meta.created is not None), default=None)
     waiting = any(one.programming == "pending" for one in snapshot.targets) or bool(snapshot.lagging)
     waiting |= snapshot.delivery.replicas > 0 and not snapshot.delivery.published
+    waiting |= bool(snapshot.admission.awaited)
     return waiting and newest is not None and now - newest < SETTLING
 
 
@@ -180,7 +184,7 @@ def _tell(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement, now: dat
         "observedGeneration": generation,
         "targets": len(snapshot.targets),
         "networkPolicies": sum(one.programming == "programmed" for one in snapshot.targets),
-        "constraints": 0,
+        "constraints": snapshot.admission.wanted,
         "decisionPoints": {
             "total": sum(len(one.points) for one in snapshot.targets),
             "acknowledged": sum(point.acknowledged for one in snapshot.targets for point in one.points),
@@ -192,12 +196,18 @@ def _tell(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement, now: dat
     }
     if judged.accepted is not None:
         status["revision"] = judged.accepted.digest
+    if snapshot.admission.violations:
+        status["violations"] = violations_of(one[1:] for one in snapshot.admission.violations)
     # Who lags may be gone, and only a look at the pods can tell.
     undecided = any(one.shadowed is None for one in snapshot.targets) or bool(snapshot.lagging)
     ends = [end for end in _ends(policy) if end > now]
     return Plan(
         status=status,
-        events=(*_transitions(observed, conditions), *_news_of_denials(policy, snapshot)),
+        events=(
+            *_transitions(observed, conditions),
+            *_news_of_denials(policy, snapshot),
+            *news_of_violations(policy.status.get("violations"), status.get("violations")),
+        ),
         refresh=(survey_ref(policy.meta.namespace),) if undecided else (),
         requeue_at=min((*ends, *([now + REFRESH] if undecided or _foreign(snapshot) else [])), default=None),
     )
@@ -234,11 +244,12 @@ def _conditions(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement) ->
     programmed = _programmed(policy, snapshot, judged)
     ready = _ready(snapshot, judged, programmed)
     conditions = [ready, judged.condition, _tested(judged), programmed]
+    spec = policy.spec.spec or (judged.accepted.spec if judged.accepted is not None else None)
     conditions += [
         _published(policy, snapshot),
-        unknown("ConstraintsEnforced", "NotInstalled", "this version makes no Gatekeeper constraints"),
+        admission.constraints_enforced(spec, snapshot.admission),
         _enforced(policy, snapshot, judged, programmed),
-        _agreeing(programmed, snapshot),
+        _agreeing(programmed, snapshot, spec),
         _egress(snapshot),
         _shadowed(snapshot),
     ]
@@ -313,6 +324,8 @@ def _enforced(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement, prog
         return false(kind, judged.condition.reason, judged.condition.message)
     if spec.mode == "Observe":
         return false(kind, "ObserveMode", "spec.mode is Observe")
+    if (pending := admission.pending(spec, snapshot.admission)) is not None:
+        return replace(pending, type=kind)
     if not any(rule.needs_decision_point for rule in spec.policy_rules):
         return replace(programmed, type=kind)
     enforcing = [one for one in snapshot.targets if one.identity.enforcement == "Enforce"]
@@ -329,13 +342,26 @@ def _enforced(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement, prog
     return true(kind, "Acknowledged", f"reported by {sum(len(one.points) for one in enforcing)} decision points")
 
 
-def _agreeing(programmed: Condition, snapshot: PolicySnapshot) -> Condition:
+def _agreeing(programmed: Condition, snapshot: PolicySnapshot, spec: TrustPolicySpec | None) -> Condition:
+    """True only when everything that is in the cluster was read back and is what one table says."""
+    kind, layers = "LayersAgree", spec.layers if spec is not None else []
     shadowed = sorted({name for one in snapshot.targets for name in one.shadowed or ()})
     if shadowed:
-        return false("LayersAgree", "Shadowed", f"NetworkPolicy {_some(shadowed)} lets in more than the table")
+        return false(kind, "Shadowed", f"NetworkPolicy {_some(shadowed)} lets in more than the table")
+    if snapshot.admission.differing:
+        return false(kind, "ConstraintsDiffer", _some(snapshot.admission.differing))
     if programmed.status != "True":
-        return unknown("LayersAgree", programmed.reason, programmed.message)
-    return true("LayersAgree", "OneTable", "the network policies in the cluster are the table's own")
+        return unknown(kind, programmed.reason, programmed.message)
+    agreeing = ["network policies"]
+    if "OPA" in layers and snapshot.delivery.replicas:
+        if not snapshot.delivery.published:
+            return unknown(kind, "Publishing", "no bundle server serves the accepted version yet")
+        agreeing.append("bundles")
+    if "Gatekeeper" in layers and snapshot.admission.installed:
+        if snapshot.admission.awaited:
+            return unknown(kind, "Awaited", _some(snapshot.admission.awaited))
+        agreeing.append("constraints")
+    return true(kind, "OneTable", f"the {', '.join(agreeing)} in the cluster are the table's own")
 
 
 def _egress(snapshot: PolicySnapshot) -> Condition:

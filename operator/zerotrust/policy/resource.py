@@ -7,7 +7,7 @@ from pydantic import Field
 
 from zerotrust.common.kind import Column, Kind, age_column, ready_column, reason_column
 from zerotrust.common.resource import AccountName, DnsLabel, Resource, Rule, Timestamp
-from zerotrust.common.status import Conditions, conditions_field
+from zerotrust.common.status import Conditions, ViolationsStatus, conditions_field
 from zerotrust.policy.peers import (
     MAX_DESTINATIONS,
     MAX_PEERS,
@@ -108,7 +108,9 @@ class Admission(Resource):
     allowed_registries: Annotated[list[Registry], Field(min_length=1, max_length=32)] | None = Field(
         default=None, description="Images come from these registries or repositories."
     )
-    deny_host_network: bool = Field(default=True, description="No pod shares the node's network.")
+    deny_host_network: bool = Field(
+        default=True, description="No pod uses the node's network, ports, processes or IPC."
+    )
     require_digest: bool = Field(default=False, description="Images are named by digest.")
 
 
@@ -269,6 +271,10 @@ class TrustPolicyStatus(Resource):
         default=None, description="The newest denials at the targets."
     )
     tests: TestsStatus | None = Field(default=None, description="How its tests went.")
+    violations: ViolationsStatus | None = Field(
+        default=None,
+        description="Objects that Gatekeeper's audit found to be against what the policy and its targets ask for.",
+    )
     conditions: Conditions = conditions_field()
 
 

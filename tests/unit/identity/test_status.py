@@ -132,7 +132,7 @@ def test_a_good_identity_is_ready_and_nothing_else_is_wrong() -> None:
         "Ready": ("True", "Issued"),
         "RenewalOverdue": ("False", "OnTime"),
         "SecretConflict": ("False", "NoConflict"),
-        "PodsMatch": ("Unknown", "NotImplementedYet"),
+        "PodsMatch": ("Unknown", "NotWatched"),
         "Isolated": ("False", "Open"),
     }
     assert message(decide()) == "valid until 2026-11-23T12:00:00Z"

@@ -1,0 +1,86 @@
+"""The controllers for Gatekeeper: templates first, and constraints once every Gatekeeper pod knows their template."""
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from zerotrust.common.naming import Ref
+from zerotrust.common.plan import Plan
+from zerotrust.engine.admission import INSTALLATION, AdmissionBook, says_something_else, wanted_template
+from zerotrust.engine.cache import Change
+from zerotrust.engine.controller import Statusless, Touched
+from zerotrust.gatekeeper import constraints
+from zerotrust.gatekeeper.constraints import ConstraintsSnapshot
+from zerotrust.gatekeeper.templates import TEMPLATES
+
+SOON = timedelta(milliseconds=200)
+PODS = timedelta(seconds=5)
+
+
+class TemplateController(Statusless):
+    """Installs the ConstraintTemplates where there is Gatekeeper, and keeps them; a key is a template's place."""
+
+    name = "ConstraintTemplate"
+
+    def __init__(self, book: AdmissionBook) -> None:
+        self._book = book
+
+    def touched_by(self, change: Change) -> Iterable[Touched]:
+        """Which templates a change makes due."""
+        if change.ref == INSTALLATION:
+            yield from (Touched(Ref(self.name, "", one.name)) for one in TEMPLATES.values())
+        elif change.ref.kind == self.name and change.ref.name in {one.name for one in TEMPLATES.values()}:
+            yield Touched(change.ref)
+
+    def snapshot(self, ref: Ref) -> Ref | None:
+        """A template's name is all that a decision needs."""
+        return ref if self._book.installed else None
+
+    def reconcile(self, snapshot: Ref, now: datetime) -> Plan:  # noqa: ARG002 - no time in it
+        """Decide; pure."""
+        return Plan(applies=(wanted_template(snapshot.name),))
+
+
+class ConstraintController(Statusless):
+    """Keeps the constraints about each namespace; a key is a kind of constraints and a namespace."""
+
+    name = "Constraint"
+    urgency = -0.1
+
+    def __init__(self, book: AdmissionBook) -> None:
+        self._book = book
+
+    def touched_by(self, change: Change) -> Iterable[Touched]:
+        """Which constraints a change makes due; a wave of edits is one write for each namespace."""
+        if not self._book.installed:
+            return
+        kind = change.ref.kind
+        if change.ref == INSTALLATION:
+            yield from self._of(TEMPLATES, self._book.namespaces())
+        elif kind in TEMPLATES:
+            if says_something_else(change):
+                yield from self._of([kind], self._book.namespaces_of(change))
+        elif kind == "ConstraintTemplate":
+            if says_something_else(change):
+                kinds = [one.kind for one in TEMPLATES.values() if one.name == change.ref.name]
+                yield from self._of(kinds, self._book.namespaces())
+        else:
+            yield from self._of(TEMPLATES, self._book.concerned(change), PODS if kind == "Pod" else SOON)
+
+    def _of(self, kinds: Iterable[str], namespaces: Iterable[str], within: timedelta = SOON) -> Iterable[Touched]:
+        for namespace in namespaces:
+            yield from (Touched(Ref(kind, namespace, ""), within) for kind in kinds)
+
+    def snapshot(self, ref: Ref) -> ConstraintsSnapshot:
+        """Collect what a decision needs."""
+        return ConstraintsSnapshot(
+            kind=ref.kind,
+            namespace=ref.namespace,
+            served=self._book.is_served(ref.kind),
+            ready=not self._book.waits(ref.kind),
+            entries=self._book.entries(ref.namespace),
+            observed=tuple(self._book.constraints(ref.namespace, ref.kind)),
+        )
+
+    def reconcile(self, snapshot: ConstraintsSnapshot, now: datetime) -> Plan:  # noqa: ARG002 - no time in it
+        """Decide; pure."""
+        return constraints.reconcile(snapshot)

@@ -1,0 +1,69 @@
+"""Which pods an identity's labels and its ServiceAccount have in common, from a trimmed watch that can be left out."""
+
+from collections.abc import Iterator
+
+from zerotrust.common import naming
+from zerotrust.common.naming import Ref
+from zerotrust.common.observed import Pod
+from zerotrust.engine.cache import Cache, Change
+from zerotrust.engine.policybook import BY_ACCOUNT, PolicyBook
+from zerotrust.identity.pods import PodMatch
+from zerotrust.policy.directory import Identity, Workload
+from zerotrust.policy.podset import selects
+
+PODS = "pods-by-namespace"
+PODS_BY_ACCOUNT = "pods-by-service-account"
+PODS_BY_LABEL = "pods-by-derived-label"
+
+
+class Pods:
+    """Pods that may run, by who they are and by what they say that they are."""
+
+    def __init__(self, cache: Cache, book: PolicyBook, *, watched: bool) -> None:
+        self._cache, self._book, self.watched = cache, book, watched
+        cache.index(PODS, "Pod", lambda one: [one.meta.namespace] if one.running else [])
+        cache.index(PODS_BY_ACCOUNT, "Pod", lambda one: [(one.meta.namespace, one.account)] if one.running else [])
+        cache.index(PODS_BY_LABEL, "Pod", lambda one: [_labelled(one)] if one.running else [])
+
+    def match(self, identity: Identity, account: str) -> PodMatch | None:
+        """Compare an identity's pods by label with its pods by ServiceAccount; None while pods are not watched."""
+        if not self.watched:
+            return None
+        namespace = identity.workload.namespace
+        own: list[Pod] = self._cache.find(PODS_BY_ACCOUNT, (namespace, account))
+        derived = identity.is_labelled
+        near: list[Pod] = (
+            self._cache.find(PODS_BY_LABEL, (namespace, account)) if derived else self._cache.find(PODS, namespace)
+        )
+        foreign = sorted(
+            (one.meta.name, one.account)
+            for one in near
+            if one.account != account and selects(identity.pods, one.meta.labels)
+        )
+        unlabelled = sorted(one.meta.name for one in own if not selects(identity.pods, one.meta.labels))
+        return PodMatch(len(own) - len(unlabelled), tuple(foreign), tuple(unlabelled))
+
+    def concerned(self, change: Change) -> Iterator[Ref]:
+        """The ServiceIdentities whose comparison a change of a pod may change."""
+        if change.ref.kind != "Pod" or _substance(change.old) == _substance(change.new):
+            return
+        namespace, places = change.ref.namespace, set[Workload]()
+        for pod in (change.old, change.new):
+            if pod is not None:
+                for account in {pod.account, pod.meta.labels.get(naming.SERVICE_ACCOUNT, "")}:
+                    found = self._cache.find(BY_ACCOUNT, (namespace, account))
+                    places |= {Workload(namespace, one.meta.name) for one in found}
+                places |= {
+                    one.workload
+                    for one in self._book.selected_otherwise()
+                    if one.workload.namespace == namespace and selects(one.pods, pod.meta.labels)
+                }
+        yield from (Ref("ServiceIdentity", *place) for place in sorted(places))
+
+
+def _labelled(pod: Pod) -> tuple[str, str]:
+    return pod.meta.namespace, pod.meta.labels.get(naming.SERVICE_ACCOUNT, "")
+
+
+def _substance(pod: Pod | None) -> object:
+    return (pod.meta.labels, pod.account) if pod is not None and pod.running else None

@@ -1,0 +1,51 @@
+"""Whether a workload's pods are the ones that its labels select: NetworkPolicies go by labels, identities by ServiceAccount."""
+
+from dataclasses import dataclass
+
+from zerotrust.common.conditions import Condition, false, true, unknown
+
+MAX_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PodMatch:
+    """The running pods of an identity.
+
+    `right` counts those that are selected and run under its ServiceAccount, `foreign` are selected and run under another:
+    `(pod, ServiceAccount)`, `unlabelled` run under it and are not selected. Both are sorted.
+    """
+
+    right: int = 0
+    foreign: tuple[tuple[str, str], ...] = ()
+    unlabelled: tuple[str, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether there are pods, and all are as they should be."""
+        return self.right > 0 and not self.foreign and not self.unlabelled
+
+
+def condition(match: PodMatch | None) -> Condition:
+    """Return the condition PodsMatch; no number in it changes when a healthy workload is scaled."""
+    kind = "PodsMatch"
+    if match is None:
+        return unknown(kind, "NotWatched", "pods are not watched: the controller runs with --no-watch-pods")
+    if match.foreign:
+        named = [f"{pod} (ServiceAccount {account})" for pod, account in match.foreign]
+        text = (
+            f"carry its labels and run under another ServiceAccount: {_some(named)}; what may reach it may reach them"
+        )
+        return false(kind, "ForeignPods", f"{len(named)} pods {text}")
+    if match.unlabelled:
+        text = f"run under its ServiceAccount without its labels: {_some(match.unlabelled)}; no NetworkPolicy of it applies"
+        return false(
+            kind, "UnlabelledPods", f"{len(match.unlabelled)} pods {text} to them: label them, or restart them"
+        )
+    if not match.right:
+        return unknown(kind, "NoPods", "no pod runs under its ServiceAccount")
+    return true(kind, "Matching", "every pod of its ServiceAccount carries its labels, and no other pod does")
+
+
+def _some(names: tuple[str, ...] | list[str]) -> str:
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return ", ".join(names[:MAX_NAMED]) + more

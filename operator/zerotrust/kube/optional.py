@@ -1,0 +1,87 @@
+"""Follows kinds that a cluster may lack, and that come and go while we run: Gatekeeper's.
+
+kopf finds new kinds by the events of CRDs, and misses one that the API server does not serve yet at that moment (seen with kopf
+1.43: a constraint kind was never watched). So these few are listed and watched here, with the same cache and comparisons.
+"""
+
+import asyncio
+import logging
+from itertools import count
+
+from zerotrust.engine.admission import INSTALLATION, installation
+from zerotrust.engine.cache import Cache, Change
+from zerotrust.engine.clock import Clock
+from zerotrust.gatekeeper.templates import TEMPLATES
+from zerotrust.kube.client import Client
+from zerotrust.kube.errors import KubeError
+from zerotrust.kube.resources import CONSTRAINT_TEMPLATES, CONSTRAINTS, ResourceType
+from zerotrust.kube.watch import Watch
+
+logger = logging.getLogger(__name__)
+
+LOOK_AGAIN = 10.0  # seconds between looks for a kind that is not served
+PAUSE = 1.0  # seconds between watches, lest one that ends at once becomes a tight loop
+
+
+class OptionalKinds:
+    """Keeps Gatekeeper's objects in the cache, and whether there is a Gatekeeper."""
+
+    def __init__(self, client: Client, cache: Cache, watch: Watch, clock: Clock) -> None:
+        self._client, self._cache, self._watch, self._clock = client, cache, watch, clock
+        self._versions = count(1)
+        self._hints = {resource.kind: asyncio.Event() for resource in CONSTRAINTS}
+        cache.listen(self._changed)
+
+    def _changed(self, change: Change) -> None:
+        """A template that was made or changed may have brought the kind of its constraints."""
+        if change.ref.kind == CONSTRAINT_TEMPLATES.kind:
+            for template in TEMPLATES.values():
+                if template.name == change.ref.name:
+                    self._hints[template.kind].set()
+
+    async def run(self) -> None:
+        """Follow every kind until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for resource in (CONSTRAINT_TEMPLATES, *CONSTRAINTS):
+                tasks.create_task(self._follow(resource), name=f"watch-{resource.plural}")
+
+    async def look(self) -> None:
+        """Look once whether there is a Gatekeeper, before anything is decided."""
+        try:
+            self._note(await self._watch.compare(CONSTRAINT_TEMPLATES.kind) is not None)
+        except KubeError as error:
+            logger.warning("cannot look for Gatekeeper: %s", error)
+
+    async def _follow(self, resource: ResourceType) -> None:
+        hint = self._hints.get(resource.kind)
+        while True:
+            try:
+                version = await self._watch.compare(resource.kind)
+                if resource is CONSTRAINT_TEMPLATES:
+                    self._note(version is not None)
+                if version is not None:
+                    async for what, body in self._client.watch(resource, str(version)):
+                        self._watch.take(resource.kind, what, body)
+            except KubeError as error:
+                logger.debug("the watch of %s has ended: %s", resource.plural, error)
+                version = 0
+            await self._pause(LOOK_AGAIN if version is None else PAUSE, hint)
+
+    async def _pause(self, seconds: float, hint: asyncio.Event | None) -> None:
+        if hint is None:
+            await asyncio.sleep(seconds)
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                await hint.wait()
+        except TimeoutError:
+            return
+        hint.clear()
+
+    def _note(self, installed: bool) -> None:
+        known = self._cache.get(INSTALLATION)
+        if known is not None and known.installed == installed:
+            return
+        if known is not None or installed:
+            logger.info("Gatekeeper is %s", "there" if installed else "gone")
+        self._cache.put(installation(installed=installed, version=next(self._versions), at=self._clock.now()))
