@@ -1,5 +1,6 @@
 """The Gatekeeper that other tests rely on does what one in a cluster does: deny, generate policies, audit, come and go."""
 
+import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from hack.controlplane import EXISTING_CLUSTER, ControlPlane
 from hack.gatekeeper import Gatekeeper
+from tests.support.deployment import OPERATOR_NAMESPACE, ROOT
 from tests.support.gatekeeper import (
     TEMPLATES,
     apply,
@@ -20,6 +22,7 @@ from tests.support.gatekeeper import (
     until,
     violations,
 )
+from zerotrust.common import naming
 
 pytestmark = [
     pytest.mark.cluster,
@@ -29,8 +32,10 @@ pytestmark = [
 Body = dict[str, Any]
 ASKED = "TestWebhookOnly"  # no ValidatingAdmissionPolicy is generated, so only the webhook can deny
 GENERATED = "TestInTheServer"
+PROTECTED = "TestKeptToTheOperator"
+KEPT = "zerotrust-protected-objects"
 BY_WEBHOOK = 'admission webhook "validation.gatekeeper.sh" denied the request'
-BY_POLICY = "ValidatingAdmissionPolicy 'gatekeeper-testintheserver'"
+BY_POLICY = "ValidatingAdmissionPolicy 'gatekeeper-test"
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +132,31 @@ def test_nothing_is_left_after_it_is_removed_and_it_can_come_back(plane: Control
     gatekeeper.install()
     enforce_both(plane, gatekeeper)
     until(lambda: BY_WEBHOOK in refusal(plane, a_config_map("new", ASKED)), "the webhook denies again")
+
+
+def test_it_works_with_templates_that_nobody_else_may_change(plane: ControlPlane, gatekeeper: Gatekeeper) -> None:
+    """The protected objects: its own account annotates templates, and writes them anew when it starts."""
+    plane.kubectl("apply", "-f", str(ROOT / "manifests" / "admission" / "protected-objects.yaml"))
+    template, constraint = a_template(PROTECTED, generate=True), a_constraint(PROTECTED)
+    for body in (template, constraint):
+        body["metadata"]["labels"] = {naming.MANAGED_BY: naming.OPERATOR}
+    until(lambda: KEPT in refusal(plane, template), "the policy is in force")
+    operator = plane.kubeconfig_for(
+        f"system:serviceaccount:{OPERATOR_NAMESPACE}:zerotrust-controller", ["system:masters"]
+    )
+    try:
+        enforce(plane, gatekeeper, template, constraint, operator)
+        until(lambda: BY_POLICY in refusal(plane, a_config_map("new", PROTECTED)), "the policy is generated")
+        gatekeeper.restart()
+        until(
+            lambda: is_current(plane, constraint_kind(PROTECTED), "test", gatekeeper.pods()), "the new pods enforce it"
+        )
+        assert KEPT in plane.kubectl("delete", constraint_kind(PROTECTED), "test", check=False)
+        assert KEPT not in gatekeeper.logs()
+    finally:
+        plane.kubectl("delete", "-f", "-", stdin=json.dumps(constraint), kubeconfig=operator)
+        plane.kubectl("delete", "-f", "-", stdin=json.dumps(template), kubeconfig=operator)
+        plane.kubectl("delete", "-f", str(ROOT / "manifests" / "admission" / "protected-objects.yaml"))
 
 
 def test_its_log_tells_of_denials(plane: ControlPlane, gatekeeper: Gatekeeper) -> None:

@@ -33,9 +33,10 @@ def until(condition: Callable[[], T], what: str) -> T:
     return value
 
 
-def apply(plane: ControlPlane, *documents: Body) -> None:
-    """`kubectl apply` of some objects."""
-    plane.kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": documents}))
+def apply(plane: ControlPlane, *documents: Body, kubeconfig: Path | None = None) -> None:
+    """`kubectl apply` of some objects, by the administrator or somebody else."""
+    documents_text = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
+    plane.kubectl("apply", "-f", "-", stdin=documents_text, kubeconfig=kubeconfig)
 
 
 def reads(plane: ControlPlane, kind: str, name: str, namespace: str = "") -> Body:
@@ -55,15 +56,17 @@ def refusal(plane: ControlPlane, document: Body, kubeconfig: Path | None = None)
     return ""
 
 
-def enforce(plane: ControlPlane, gatekeeper: Gatekeeper, template: Body, constraint: Body) -> None:
+def enforce(
+    plane: ControlPlane, gatekeeper: Gatekeeper, template: Body, constraint: Body, kubeconfig: Path | None = None
+) -> None:
     """Apply a template and its constraint in the order that Gatekeeper needs, and wait until every pod enforces it."""
-    apply(plane, template)
+    apply(plane, template, kubeconfig=kubeconfig)
     name = template["metadata"]["name"]
     until(lambda: is_current(plane, TEMPLATES, name, gatekeeper.pods()), f"template {name} is known to every pod")
     kind, name = constraint["kind"].lower(), constraint["metadata"]["name"]
     # What the API server answers while it learns of a kind is no reason to give up.
-    until(lambda: not refusal(plane, constraint), f"the kind {kind} is served")
-    apply(plane, constraint)
+    until(lambda: not refusal(plane, constraint, kubeconfig), f"the kind {kind} is served")
+    apply(plane, constraint, kubeconfig=kubeconfig)
     until(lambda: is_current(plane, constraint_kind(kind), name, gatekeeper.pods()), f"constraint {name} is enforced")
 
 
