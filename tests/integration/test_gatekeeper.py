@@ -135,7 +135,7 @@ def test_nothing_is_left_after_it_is_removed_and_it_can_come_back(plane: Control
 
 
 def test_it_works_with_templates_that_nobody_else_may_change(plane: ControlPlane, gatekeeper: Gatekeeper) -> None:
-    """The protected objects: its own account annotates templates, and writes them anew when it starts."""
+    """The protected objects: its account annotates templates, and writes them anew when it starts, without changing them."""
     plane.kubectl("apply", "-f", str(ROOT / "manifests" / "admission" / "protected-objects.yaml"))
     template, constraint = a_template(PROTECTED, generate=True), a_constraint(PROTECTED)
     for body in (template, constraint):
