@@ -284,36 +284,6 @@ async def test_another_name_or_format_keeps_the_key(server: FakeApi, tmp_path: P
         assert len(record(server)["partner"]["keys"]) == 1
 
 
-async def test_an_unknown_field_refuses_the_keys_and_changes_none(server: FakeApi, tmp_path: Path) -> None:
-    """Mistyped, `notAfter` would be no end at all; corrected, the holder goes on with the key that it has."""
-    async with running(server, tmp_path) as rig, serving(server):
-        key_id = await issued(rig)
-        held, good = secret(server), rig.controller.contents.keys.good
-        assert key_id in good("shop")
-        partner(server, notAfer=now_text(60), rotation={"requestedAt": now_text(-1)})
-        await rig.until(lambda: condition(server, "Ready") == ("False", "UnknownField"))
-        await rig.idle()
-        assert condition(server, "Stalled") == ("True", "UnknownField")
-        (said,) = {one["message"] for one in status(server)["conditions"] if one["reason"] == "UnknownField"}
-        assert "spec.notAfer" in said
-        assert "notAfter, revokedKeyIDs" in said
-        assert (good("shop"), secret(server), status(server)["keyID"]) == ({}, held, key_id)
-
-        server.patch("ApiKey", "partner", {"spec": {"notAfer": None, "rotation": None}}, "shop")
-        await rig.until(lambda: condition(server, "Ready") == ("True", "Delivered"))
-        await rig.idle()
-        assert (list(good("shop")), secret(server), status(server)["keyID"]) == ([key_id], held, key_id)
-
-
-async def test_a_new_apikey_with_an_unknown_field_gets_no_key(server: FakeApi, tmp_path: Path) -> None:
-    async with running(server, tmp_path) as rig, serving(server):
-        await populated(rig)
-        partner(server, stat="Suspended")
-        await rig.until(lambda: condition(server, "Ready") == ("False", "UnknownField"))
-        await rig.idle()
-        assert (secret(server), record(server)) == ({}, {})
-
-
 async def test_a_restart_writes_nothing(server: FakeApi, tmp_path: Path) -> None:
     async with serving(server, "orders-1"):
         async with running(server, tmp_path) as rig:

@@ -189,7 +189,6 @@ KIND = Kind(
     description="Access of a key holder to APIs of this namespace: a key in a Secret, rotated with overlap, and revocable.",
     spec=ApiKeySpec,
     status=ApiKeyStatus,
-    keeps_unknown_fields=True,  # `notAfer` would be no end, `stat: Suspended` would suspend nothing
     columns=(
         ready_column(),
         Column("Key-ID", "string", ".status.keyID", "Id of the key in use."),

@@ -16,7 +16,6 @@ from zerotrust.common.errors import SpecError
 
 STALLED = ("SecretConflict", "GrantEnded", "InvalidSpec")
 SHOWN = 5  # names in a message
-KEPT_WHILE_REFUSED = ("keyID", "previousKeyID", "issuedAt", "expiresAt", "lastUsedTime", "revocation", "secretName")
 
 
 def status_of(
@@ -48,11 +47,9 @@ def status_of(
 
 
 def refused_status(error: SpecError, generation: int, observed: Mapping[str, Any], now: datetime) -> dict[str, Any]:
-    """Return the status of an ApiKey whose spec cannot be used; its keys are denied meanwhile, and stay what they are."""
-    message = f"{error}; its keys are refused until it is corrected"
-    found = [false("Ready", error.reason, message), true("Stalled", error.reason, message)]
+    """Return the status of an ApiKey whose spec cannot be used; its keys are denied meanwhile."""
+    found = [false("Ready", error.reason, str(error)), true("Stalled", error.reason, str(error))]
     return {
-        **{name: value for name, value in observed.items() if name in KEPT_WHILE_REFUSED},
         "observedGeneration": generation,
         "conditions": merge(observed.get("conditions") or (), found, generation, now),
     }

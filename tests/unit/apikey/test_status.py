@@ -248,11 +248,3 @@ def test_a_spec_that_cannot_be_used() -> None:
     assert condition(found, "Ready") == ("False", "InvalidSpec")
     assert condition(found, "Stalled") == ("True", "InvalidSpec")
     assert "spec.audience" in message(found, "Ready")
-    assert message(found, "Ready").endswith("its keys are refused until it is corrected")
-
-
-def test_a_spec_that_cannot_be_used_leaves_what_is_known_of_the_keys() -> None:
-    before = {"phase": "Active", "keyID": "0" * 12, "lastUsedTime": "2026-05-01T00:00:00Z", "nextRotationTime": "x"}
-    found = refused_status(SpecError("spec.notAfer", "is no field", "UnknownField"), 3, before, START)
-    assert condition(found, "Ready") == ("False", "UnknownField")
-    assert found.keys() == {"observedGeneration", "conditions", "keyID", "lastUsedTime"}
