@@ -21,9 +21,12 @@ from tests.support.protected import (
     REFUSED,
     Protected,
     config_map,
+    constraint_of_gatekeeper,
+    kind_of_constraints,
     namespace,
     network_policy,
     secret,
+    template_of_gatekeeper,
 )
 from zerotrust.common import naming, times
 
@@ -72,11 +75,11 @@ def gatekeeper_kinds(cluster: Protected) -> None:
     """The kinds of Gatekeeper, one of its constraints' included, with an object of each that the operator has made."""
     crds = module_folder() / "charts" / "gatekeeper" / "crds"
     cluster.apply(crds / "constrainttemplate-customresourcedefinition.yaml")
-    cluster.apply(a_crd())
+    cluster.apply(kind_of_constraints())
     cluster.plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
     for kind in ("constrainttemplate", "kept"):
         cluster.until(lambda kind=kind: not cluster.refusal("get", kind), "the kind is served")
-    for body in (a_template(OURS), a_constraint("ours", OURS)):
+    for body in (template_of_gatekeeper(OURS), constraint_of_gatekeeper("ours", OURS)):
         cluster.plane.kubectl(
             "create", "-f", "-", f"--as={CONTROLLER}", "--as-group=system:masters", stdin=json.dumps(body)
         )
@@ -186,7 +189,7 @@ def test_gatekeepers_objects_of_ours_are_kept(cluster: Protected, kind: str) -> 
     cluster.plane.kubectl("annotate", kind, "ours", "gatekeeper.sh/vapb-generation-state=unblocked", *gatekeeper)
     status = json.dumps({"status": {"byPod": []}})
     cluster.plane.kubectl("patch", kind, "ours", "--subresource=status", "--type=merge", "-p", status)
-    theirs = a_template({}) if kind == "constrainttemplate" else a_constraint("theirs", {})
+    theirs = template_of_gatekeeper({}) if kind == "constrainttemplate" else constraint_of_gatekeeper("theirs", {})
     theirs["metadata"]["name"] = "theirs"
     cluster.apply(theirs)
     assert DENIED.search(cluster.refusal("label", kind, "theirs", f"{naming.MANAGED_BY}={naming.OPERATOR}"))
@@ -445,34 +448,3 @@ def a_trust_policy(port: int) -> Body:
 
 def an_api_key(**spec: Any) -> Body:
     return ours("ApiKey", "partner", {"holder": {"name": "partner"}, "audience": ["orders"], "scopes": ["a"], **spec})
-
-
-def a_template(labels: Body) -> Body:
-    names = {"spec": {"names": {"kind": "Ours"}, "validation": {"openAPIV3Schema": {"type": "object"}}}}
-    validation = {"expression": "true", "message": "never"}
-    code = [{"engine": "K8sNativeValidation", "source": {"validations": [validation]}}]
-    return {
-        "apiVersion": "templates.gatekeeper.sh/v1",
-        "kind": "ConstraintTemplate",
-        "metadata": {"name": "ours", "labels": labels},
-        "spec": {"crd": names, "targets": [{"target": "admission.k8s.gatekeeper.sh", "code": code}]},
-    }
-
-
-def a_constraint(name: str, labels: Body) -> Body:
-    spec = {"enforcementAction": "deny"}
-    metadata = {"name": name, "labels": labels}
-    return {"apiVersion": "constraints.gatekeeper.sh/v1beta1", "kind": "Kept", "metadata": metadata, "spec": spec}
-
-
-def a_crd() -> Body:
-    """A kind of constraints, as Gatekeeper makes one for a template."""
-    group, names = "constraints.gatekeeper.sh", {"kind": "Kept", "plural": "kept", "singular": "kept"}
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    version = {"name": "v1beta1", "served": True, "storage": True, "schema": schema, "subresources": {"status": {}}}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"kept.{group}"},
-        "spec": {"group": group, "names": names, "scope": "Cluster", "versions": [version]},
-    }

@@ -121,3 +121,36 @@ def config_map(name: str, labels: Mapping[str, str] | None = None, *, namespace:
 def namespace(name: str, labels: Mapping[str, str] | None = None) -> Body:
     """One with these labels."""
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(labels or {})}}
+
+
+def template_of_gatekeeper(labels: Mapping[str, str]) -> Body:
+    """One that refuses nothing."""
+    names = {"spec": {"names": {"kind": "Ours"}, "validation": {"openAPIV3Schema": {"type": "object"}}}}
+    validation = {"expression": "true", "message": "never"}
+    code = [{"engine": "K8sNativeValidation", "source": {"validations": [validation]}}]
+    return {
+        "apiVersion": "templates.gatekeeper.sh/v1",
+        "kind": "ConstraintTemplate",
+        "metadata": {"name": "ours", "labels": dict(labels)},
+        "spec": {"crd": names, "targets": [{"target": "admission.k8s.gatekeeper.sh", "code": code}]},
+    }
+
+
+def constraint_of_gatekeeper(name: str, labels: Mapping[str, str]) -> Body:
+    """One of the kind that `kind_of_constraints` makes."""
+    spec = {"enforcementAction": "deny"}
+    metadata = {"name": name, "labels": dict(labels)}
+    return {"apiVersion": "constraints.gatekeeper.sh/v1beta1", "kind": "Kept", "metadata": metadata, "spec": spec}
+
+
+def kind_of_constraints() -> Body:
+    """A kind of constraints, as Gatekeeper makes one for a template."""
+    group, names = "constraints.gatekeeper.sh", {"kind": "Kept", "plural": "kept", "singular": "kept"}
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    version = {"name": "v1beta1", "served": True, "storage": True, "schema": schema, "subresources": {"status": {}}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"kept.{group}"},
+        "spec": {"group": group, "names": names, "scope": "Cluster", "versions": [version]},
+    }
