@@ -77,6 +77,13 @@ def test_other_kinds_are_none_of_their_business(tmp_path: Path) -> None:
     assert violations(tmp_path, constraints, objects) == []
 
 
+def test_empty_parameters_demand_nothing(tmp_path: Path) -> None:
+    constraints = [constraint(kind, {}) for kind in CONSTRAINTS]
+    constraints.append(constraint("ZeroTrustServiceCapture", {}, kinds=("Service",)))
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "orders", "namespace": "shop"}}
+    assert violations(tmp_path, constraints, [service, *map(a_random_pod, range(60))]) == []
+
+
 @pytest.mark.parametrize("kind", CONSTRAINTS)
 def test_no_update_makes_an_expression_fail(tmp_path: Path, kind: str) -> None:
     """Neither do creations as admission sees them, with every pair of one pod and the next."""
