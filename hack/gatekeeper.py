@@ -14,6 +14,7 @@ import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -189,7 +190,7 @@ class Gatekeeper:
     def _start(self, *processes: _Process) -> None:
         health = {process: self._launch(process) for process in processes}
         for process, port in health.items():
-            self._wait(lambda port=port: _answers(port, "/readyz"), f"{process.deployment} is ready")
+            self._wait(partial(_answers, port, "/readyz"), f"{process.deployment} is ready")
 
     def _launch(self, process: _Process) -> int:
         """Start a process in its pod; returns the port that tells about its health."""

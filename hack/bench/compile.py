@@ -43,7 +43,7 @@ class World:
         )
         contents = BundleContents(self.cache, self.book, domains, self.clock)
         enforcement = Enforcement(self.cache, contents, OPERATOR, self.clock)
-        pods = Pods(self.cache, self.book, watched=False)
+        pods = Pods(self.cache, watched=False)
         admission = AdmissionBook(self.cache, self.book, contents.keys, pods)
         self.policies = TrustPolicyController(self.cache, self.book, self.networks, enforcement, admission, self.clock)
         self.touched: set[Ref] = set()

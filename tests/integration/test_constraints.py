@@ -241,7 +241,7 @@ def test_what_lost_its_source_while_the_controller_was_down_goes(world: World) -
 
 
 def test_gatekeeper_goes_and_comes_while_we_run(world: World) -> None:
-    world.running.apply(policy())
+    world.running.apply(identity("batch"), policy())
     world.until_enforced()
     world.gatekeeper.uninstall()
     world.running.until(lambda: world.condition("ConstraintsEnforced")[1] == "NotInstalled", "not installed")

@@ -124,7 +124,7 @@ class Controller:
         providers = Providers(self.cache, domains)
         self.key_fetching = KeyFetching(self.cache, providers, self._clock, options.private_issuers)
         desk, uses = Desk(), KeyUses(contents.keys)
-        pods = Pods(self.cache, book, watched=options.watch_pods)
+        pods = Pods(self.cache, watched=options.watch_pods)
         admission = AdmissionBook(self.cache, book, contents.keys, pods)
         self.engine = Engine(
             self.cache,
@@ -153,7 +153,7 @@ class Controller:
                 RevocationController(self.cache, contents),
                 ReportController(enforcement),
                 TemplateController(admission),
-                ConstraintController(admission),
+                ConstraintController(admission, self._clock),
                 ProviderMemoryController(self.cache, providers),
             ),
             PlanExecutor(self._client, self.cache, observe, self._recorder, self.metrics),

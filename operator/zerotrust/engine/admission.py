@@ -17,7 +17,7 @@ from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.difference import missing
 from zerotrust.engine.pods import Pods
 from zerotrust.engine.policybook import PolicyBook
-from zerotrust.engine.trustdomains import BY_NAMESPACE
+from zerotrust.engine.trustdomains import BY_NAMESPACE, same_generation
 from zerotrust.engine.trustdomains import Identity as ObservedIdentity
 from zerotrust.gatekeeper import standing, templates
 from zerotrust.gatekeeper.constraints import holding
@@ -37,6 +37,7 @@ from zerotrust.gatekeeper.templates import LABELS, TEMPLATES
 from zerotrust.identity.pods import PodMatch
 from zerotrust.identity.resource import ServiceIdentitySpec
 from zerotrust.identity.snapshot import secret_name, service_account
+from zerotrust.pki.secret import ObservedSecret
 from zerotrust.policy import acceptance
 from zerotrust.policy.admission import AdmissionState, Violation
 from zerotrust.policy.directory import Identity, Workload
@@ -53,13 +54,20 @@ class AdmissionBook:
         self._cache, self._book, self._keys, self.pods = cache, book, keys, pods
         self._waits: dict[str, tuple[ConstraintTemplate | None, list[str]]] = {}
         self._first: dict[Ref, tuple[str, dict[tuple[str, str], int]]] = {}
+        self._entries: dict[str, Entries] = {}
         cache.listen(self._changed)
         for kind in TEMPLATES:
             cache.index(_by_namespace(kind), kind, lambda one: [_namespace_of(one)])
 
     def _changed(self, change: Change) -> None:
-        if change.new is None:
-            self._first.pop(change.ref, None)
+        """Forget what follows from the change: entries are put together once for all kinds and many edits."""
+        concerned = self.concerned(change)
+        if change.ref.kind in TEMPLATES:
+            concerned |= self.namespaces_of(change) if change.ref.kind == LABELS else set()
+            if change.new is None or not change.new.as_written:
+                self._first.pop(change.ref, None)  # what somebody else wrote was in force meanwhile
+        for namespace in concerned:
+            self._entries.pop(namespace, None)
 
     @property
     def installed(self) -> bool:
@@ -97,21 +105,33 @@ class AdmissionBook:
 
     def entries(self, namespace: str) -> Entries:
         """Everything that a namespace asks for."""
+        if (known := self._entries.get(namespace)) is not None:
+            return known
         identities: list[ObservedIdentity] = sorted(
             self._cache.find(BY_NAMESPACE, namespace), key=lambda one: one.meta.seniority
         )
         subjects = (self.subject(Workload(namespace, one.meta.name)) for one in identities)
         keys = sorted(self._keys.api_keys(namespace), key=lambda one: one.meta.seniority)
         found = [of_subject(one) for one in subjects if one is not None]
-        found += [of_key(self._key_secret(one, one.spec)) for one in keys if not isinstance(one.spec, SpecError)]
-        return merged(found)
+        secrets = (self._key_secret(one, one.spec) for one in keys if not isinstance(one.spec, SpecError))
+        found += [of_key(one) for one in secrets if one is not None]
+        self._entries[namespace] = merged(found)
+        return self._entries[namespace]
 
-    def _key_secret(self, key: CustomResource[ApiKeySpec], spec: ApiKeySpec) -> KeySecret:
+    def _key_secret(self, key: CustomResource[ApiKeySpec], spec: ApiKeySpec) -> KeySecret | None:
+        name = key_secret_name(spec, key.meta.name)
+        if self._is_foreign(key.meta.namespace, name, naming.API_KEY, key.meta.name):
+            return None
         holder, accounts = spec.holder.workload, tuple[str, ...]()
         if holder is not None and holder.namespace == key.meta.namespace:
             identity: ObservedIdentity | None = self._cache.get(Ref("ServiceIdentity", holder.namespace, holder.name))
             accounts = (service_account(identity),) if identity is not None else ()
-        return KeySecret(key.meta.name, key_secret_name(spec, key.meta.name), accounts)
+        return KeySecret(key.meta.name, name, accounts)
+
+    def _is_foreign(self, namespace: str, secret: str, label: str, owner: str) -> bool:
+        """Whether a Secret of that name is known to be somebody else's; one that is not there yet will be ours."""
+        observed: ObservedSecret | None = self._cache.get(Ref("Secret", namespace, secret))
+        return observed is not None and observed.meta.labels.get(label) != owner
 
     def subject(self, workload: Workload) -> Subject | None:
         """An identity as admission sees it; None for one that is refused, being deleted, or cannot be read."""
@@ -119,13 +139,14 @@ class AdmissionBook:
         observed: ObservedIdentity | None = self._cache.get(Ref("ServiceIdentity", *workload))
         if identity is None or observed is None or not identity.resolved:
             return None
-        account = service_account(observed)
+        account, secret = service_account(observed), secret_name(observed)
+        foreign = self._is_foreign(workload.namespace, secret, naming.IDENTITY, workload.name)
         return Subject(
             name=workload.name,
             account=account,
             pods=identity.pods,
             enforced=identity.enforcement == "Enforce",
-            secret=secret_name(observed),
+            secret=secret if not foreign else None,
             labelled=self._is_labelled(identity, account),
             services=_services(observed),
             demands=tuple(self._demands(identity)),
@@ -186,9 +207,11 @@ class AdmissionBook:
     def concerned(self, change: Change) -> set[str]:
         """The namespaces whose constraints a change may change."""
         match change.ref.kind:
-            case "ServiceIdentity" | "ApiKey":
+            case "ApiKey" if not same_generation(change):
                 return {change.ref.namespace}
-            case "TrustPolicy" | "ControllerRevision" | "TrustDomain":
+            case "Secret" if _labels(change.old) != _labels(change.new):
+                return {change.ref.namespace}
+            case "ServiceIdentity" | "TrustPolicy" | "ControllerRevision" | "TrustDomain":
                 return {one.namespace for one in self._book.servers_of(change)}
             case "Pod":
                 return {ref.namespace for ref in self.pods.concerned(change)}
@@ -213,6 +236,10 @@ def installation(*, installed: bool, version: int, at: datetime) -> Installation
     """What was found about Gatekeeper's API; versions only order such findings of this process."""
     meta = Meta(INSTALLATION, "", str(version), 0, at, {}, {}, (), deleting=False)
     return Installation(meta, installed)
+
+
+def _labels(observed: ObservedSecret | None) -> object:
+    return observed.meta.labels if observed is not None else None
 
 
 def _only(subject: Subject, policy: str) -> Subject:

@@ -7,12 +7,14 @@ from zerotrust.common.naming import Ref
 from zerotrust.common.plan import Plan
 from zerotrust.engine.admission import INSTALLATION, AdmissionBook, says_something_else, wanted_template
 from zerotrust.engine.cache import Change
+from zerotrust.engine.clock import Clock
 from zerotrust.engine.controller import Statusless, Touched
 from zerotrust.gatekeeper import constraints
 from zerotrust.gatekeeper.constraints import ConstraintsSnapshot
 from zerotrust.gatekeeper.templates import TEMPLATES
 
-SOON = timedelta(milliseconds=200)
+SOON = timedelta(milliseconds=100)
+AT_MOST_EVERY = timedelta(seconds=1)
 PODS = timedelta(seconds=5)
 
 
@@ -46,11 +48,12 @@ class ConstraintController(Statusless):
     name = "Constraint"
     urgency = -0.1
 
-    def __init__(self, book: AdmissionBook) -> None:
-        self._book = book
+    def __init__(self, book: AdmissionBook, clock: Clock) -> None:
+        self._book, self._clock = book, clock
+        self._looked: dict[Ref, datetime] = {}
 
     def touched_by(self, change: Change) -> Iterable[Touched]:
-        """Which constraints a change makes due; a wave of edits is one write for each namespace."""
+        """Which constraints a change makes due: by a single edit at once, by a wave of them once a second."""
         if not self._book.installed:
             return
         kind = change.ref.kind
@@ -67,8 +70,10 @@ class ConstraintController(Statusless):
             yield from self._of(TEMPLATES, self._book.concerned(change), PODS if kind == "Pod" else SOON)
 
     def _of(self, kinds: Iterable[str], namespaces: Iterable[str], within: timedelta = SOON) -> Iterable[Touched]:
-        for namespace in namespaces:
-            yield from (Touched(Ref(kind, namespace, ""), within) for kind in kinds)
+        now = self._clock.now()
+        for ref in (Ref(kind, namespace, "") for namespace in namespaces for kind in kinds):
+            last = self._looked.get(ref)
+            yield Touched(ref, max(within, last + AT_MOST_EVERY - now) if last is not None else within)
 
     def snapshot(self, ref: Ref) -> ConstraintsSnapshot:
         """Collect what a decision needs."""
@@ -81,6 +86,7 @@ class ConstraintController(Statusless):
             observed=tuple(self._book.constraints(ref.namespace, ref.kind)),
         )
 
-    def reconcile(self, snapshot: ConstraintsSnapshot, now: datetime) -> Plan:  # noqa: ARG002 - no time in it
-        """Decide; pure."""
+    def reconcile(self, snapshot: ConstraintsSnapshot, now: datetime) -> Plan:
+        """Decide; pure, but for noting when it was."""
+        self._looked[Ref(snapshot.kind, snapshot.namespace, "")] = now
         return constraints.reconcile(snapshot)

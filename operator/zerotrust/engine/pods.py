@@ -4,23 +4,26 @@ from collections.abc import Iterator
 
 from zerotrust.common import naming
 from zerotrust.common.naming import Ref
-from zerotrust.common.observed import Pod
+from zerotrust.common.observed import CustomResource, Pod
 from zerotrust.engine.cache import Cache, Change
-from zerotrust.engine.policybook import BY_ACCOUNT, PolicyBook
+from zerotrust.engine.policybook import BY_ACCOUNT
 from zerotrust.identity.pods import PodMatch
+from zerotrust.identity.resource import ServiceIdentitySpec
 from zerotrust.policy.directory import Identity, Workload
-from zerotrust.policy.podset import selects
+from zerotrust.policy.podset import selector_of, selects
 
 PODS = "pods-by-namespace"
 PODS_BY_ACCOUNT = "pods-by-service-account"
 PODS_BY_LABEL = "pods-by-derived-label"
+OWN_SELECTORS = "identities-with-a-selector-by-namespace"
 
 
 class Pods:
     """Pods that may run, by who they are and by what they say that they are."""
 
-    def __init__(self, cache: Cache, book: PolicyBook, *, watched: bool) -> None:
-        self._cache, self._book, self.watched = cache, book, watched
+    def __init__(self, cache: Cache, *, watched: bool) -> None:
+        self._cache, self.watched = cache, watched
+        cache.index(OWN_SELECTORS, "ServiceIdentity", lambda one: [one.meta.namespace] if _selects(one) else [])
         cache.index(PODS, "Pod", lambda one: [one.meta.namespace] if one.running else [])
         cache.index(PODS_BY_ACCOUNT, "Pod", lambda one: [(one.meta.namespace, one.account)] if one.running else [])
         cache.index(PODS_BY_LABEL, "Pod", lambda one: [_labelled(one)] if one.running else [])
@@ -53,16 +56,18 @@ class Pods:
                 for account in {pod.account, pod.meta.labels.get(naming.SERVICE_ACCOUNT, "")}:
                     found = self._cache.find(BY_ACCOUNT, (namespace, account))
                     places |= {Workload(namespace, one.meta.name) for one in found}
-                places |= {
-                    one.workload
-                    for one in self._book.selected_otherwise()
-                    if one.workload.namespace == namespace and selects(one.pods, pod.meta.labels)
-                }
+                for one in self._cache.find(OWN_SELECTORS, namespace):
+                    if selects(selector_of(one.spec.selector), pod.meta.labels):
+                        places.add(Workload(namespace, one.meta.name))
         yield from (Ref("ServiceIdentity", *place) for place in sorted(places))
 
 
 def _labelled(pod: Pod) -> tuple[str, str]:
     return pod.meta.namespace, pod.meta.labels.get(naming.SERVICE_ACCOUNT, "")
+
+
+def _selects(identity: CustomResource[ServiceIdentitySpec]) -> bool:
+    return isinstance(identity.spec, ServiceIdentitySpec) and identity.spec.selector is not None
 
 
 def _substance(pod: Pod | None) -> object:

@@ -42,14 +42,15 @@ class Subject:
     """A ServiceIdentity as admission sees it.
 
     `pods` select its pods; `labelled` says that every pod of its ServiceAccount was found to be selected, so that a new one must
-    be too. `services` are the names of Services that its certificate speaks for.
+    be too. `secret` is None where somebody else's Secret has the name, which is not ours to guard. `services` are the names of
+    Services that its certificate speaks for.
     """
 
     name: str
     account: str
     pods: Selector
     enforced: bool
-    secret: str
+    secret: str | None
     labelled: bool = False
     services: frozenset[str] = frozenset()
     demands: tuple[Demand, ...] = ()
@@ -81,8 +82,9 @@ def of_subject(subject: Subject) -> Entries:
     found: Entries = {
         Place(BINDING, action, subject.account): who,
         Place(LABELS, labels, subject.account): who,
-        Place(CREDENTIALS, action, subject.secret): owner,
     }
+    if subject.secret is not None:
+        found[Place(CREDENTIALS, action, subject.secret)] = owner
     for service in subject.services:
         entry = {"identity": subject.name, "selector": selector}
         found[Place(SERVICES, action, service)] = entry
