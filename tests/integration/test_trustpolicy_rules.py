@@ -95,6 +95,7 @@ _WRITTEN = yaml.safe_load("""
         reason: no_grant
         at: "2026-12-31T00:00:00Z"
     tests: {passed: 1, failed: [no-writes]}
+    violations: {total: 1, examples: [{object: Pod orders-0, message: x}]}
     conditions:
       - type: Ready
         status: "True"
@@ -242,6 +243,31 @@ CASES = (
         (
             a_spec(a_rule(until=TIME), tests=[a_test()]),
             a_spec(a_rule("a"), a_rule(when=HOURS), tests=[a_test("a", at=TIME), a_test()]),
+        ),
+    ),
+    case(
+        "spec.admission",
+        "entries of allowedRegistries begin with a host: write docker.io/team instead of team",
+        tuple(
+            {"allowedRegistries": entries}
+            for entries in (
+                ["docker.io/team", "docker.io"],
+                ["localhost"],
+                ["localhost/team/"],
+                ["registry:5000/team", "localhost:5000"],
+                ["10.0.0.1:5000/team/app"],
+            )
+        ),
+        tuple(
+            {"allowedRegistries": entries}
+            for entries in (
+                ["team"],
+                ["nginx/"],
+                ["docker.io/team", "team/app"],
+                ["localhosts"],
+                ["team/docker.io"],
+                ["team/localhost:5000"],
+            )
         ),
     ),
     *in_sample(1, selector_cases(KIND, "spec.target.selector")),
@@ -510,6 +536,8 @@ def a_word(node: Node, length: int) -> str:
             return "/" + "a" * (length - 1)
         case r"^[a-z0-9][-a-z0-9]*/[a-z0-9][-a-z0-9.]*$":
             return "a/" + "b" * (length - 2)
+        case r"^[a-z0-9]([-a-z0-9._:/]*[a-z0-9])?/?$":
+            return f"a.{'b' * length}"[:length]
         case r"^[A-Z][A-Z-]*$":
             return "G" * length
         case r"^([01][0-9]|2[0-3]):[0-5][0-9]$":
@@ -564,6 +592,7 @@ NEIGHBOURS = (
     "each layer once",
     "needs OPA",
     "time zone",
+    "begin with a host",
 )
 
 

@@ -1,5 +1,6 @@
 """TrustPolicy: who may call the workloads of this namespace. The CRD is generated from these models."""
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal
 
@@ -100,18 +101,28 @@ class PolicyRule(Resource):
 
 
 Registry = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9._:/]*[a-z0-9])?/?$")]
+# Images are compared with the host that a short name leaves out, so an entry without one would match none.
+_HOST = "^(localhost(/|$)|[^/]*[.:])"
 
 
 class Admission(Resource):
     """What the target's pods must look like to be admitted."""
 
     allowed_registries: Annotated[list[Registry], Field(min_length=1, max_length=32)] | None = Field(
-        default=None, description="Images come from these registries or repositories."
+        default=None, description="Images come from these registries or repositories; each begins with a host."
     )
     deny_host_network: bool = Field(
         default=True, description="No pod uses the node's network, ports, processes or IPC."
     )
     require_digest: bool = Field(default=False, description="Images are named by digest.")
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            f"!has(self.allowedRegistries) || self.allowedRegistries.all(one, one.matches('{_HOST}'))",
+            "entries of allowedRegistries begin with a host: write docker.io/team instead of team",
+            lambda self: all(re.search(_HOST, one) for one in self.allowed_registries or ()),
+        ),
+    )
 
 
 class SampleUser(Resource):
