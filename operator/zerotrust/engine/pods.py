@@ -9,7 +9,7 @@ from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.policybook import BY_ACCOUNT
 from zerotrust.identity.pods import PodMatch
 from zerotrust.identity.resource import ServiceIdentitySpec
-from zerotrust.policy.directory import Identity, Workload
+from zerotrust.policy.directory import Identity, Workload, default_selector
 from zerotrust.policy.podset import selector_of, selects
 
 PODS = "pods-by-namespace"
@@ -34,7 +34,7 @@ class Pods:
             return None
         namespace = identity.workload.namespace
         own: list[Pod] = self._cache.find(PODS_BY_ACCOUNT, (namespace, account))
-        derived = identity.is_labelled
+        derived = identity.pods == default_selector(account)
         near: list[Pod] = (
             self._cache.find(PODS_BY_LABEL, (namespace, account)) if derived else self._cache.find(PODS, namespace)
         )

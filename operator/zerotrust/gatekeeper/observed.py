@@ -110,5 +110,5 @@ def _report(body: Mapping[str, Any]) -> PodReport:
 
 
 def _violation(body: Mapping[str, Any]) -> Violation:
-    by, _, message = (body.get("message") or "").partition(": ")
-    return Violation(by, f"{body.get('kind')} {body.get('name')}", message[:MAX_MESSAGE])
+    message = body.get("message") or ""
+    return Violation(message.partition(": ")[0], f"{body.get('kind')} {body.get('name')}", message[:MAX_MESSAGE])

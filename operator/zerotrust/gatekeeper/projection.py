@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from zerotrust.common import naming
 from zerotrust.gatekeeper import templates
 from zerotrust.gatekeeper.templates import BINDING, CREDENTIALS, HOST_ACCESS, IMAGES, LABELS, SERVICES
+from zerotrust.policy.directory import default_selector
 from zerotrust.policy.podset import Selector
 from zerotrust.policy.resource import Admission
 
@@ -58,8 +58,7 @@ class Subject:
     @property
     def derived(self) -> bool:
         """Whether its pods are told by the label that admission policies derive from the ServiceAccount."""
-        only = self.pods[0] if len(self.pods) == 1 else None
-        return only is not None and (only.key, only.values) == (naming.SERVICE_ACCOUNT, (self.account,))
+        return self.pods == default_selector(self.account)
 
 
 class KeySecret(NamedTuple):
