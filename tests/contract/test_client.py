@@ -1,13 +1,15 @@
 """The client and the event recorder against the fake API server."""
 
 import asyncio
+import contextlib
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from tests.support.clock import FakeClock
-from tests.support.fakeapi import FakeApi, Hang, Respond
+from tests.support.fakeapi import FakeApi, Hang, Respond, StreamError
+from tests.support.waiting import eventually
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import meta_of
 from zerotrust.common.plan import Event
@@ -23,7 +25,7 @@ from zerotrust.kube.errors import (
     Unreachable,
 )
 from zerotrust.kube.recorder import SERIES_WINDOW, Recorder
-from zerotrust.kube.resources import SECRETS
+from zerotrust.kube.resources import CONSTRAINT_TEMPLATES, SECRETS
 from zerotrust.telemetry.metrics import Metrics
 
 
@@ -135,3 +137,41 @@ async def test_events_that_cannot_be_sent_are_dropped_and_counted(server: FakeAp
     await recorder.drain(5)
     assert b'zerotrust_events_dropped_total{reason="ServerError"} 1.0' in metrics.render()
     sender.cancel()
+
+
+async def test_a_watch_tells_what_happens_after_a_version_and_ends_when_it_is_cut(
+    server: FakeApi, client: Client
+) -> None:
+    labels = {"app.kubernetes.io/managed-by": "zerotrust-operator"}
+    (version,) = [shown async for _, shown in client.list(SECRETS)]
+    seen: list[tuple[str, str]] = []
+
+    async def follow() -> None:
+        async for what, body in client.watch(SECRETS, version):
+            seen.append((what, body["metadata"]["name"]))
+
+    following = asyncio.create_task(follow())
+    await eventually(lambda: server.open_watches("secrets"))
+    await client.create(a_secret("one", **labels))
+    await client.create(a_secret("foreign"))
+    await client.patch(Ref("Secret", "shop", "one"), {"metadata": {"annotations": {"long": "é" * 100_000}}})
+    await client.delete(Ref("Secret", "shop", "one"))
+    await eventually(lambda: len(seen) == 3)
+    server.cut_watches("secrets")
+    async with asyncio.timeout(5):
+        with contextlib.suppress(Unreachable):  # cut in the middle, or ended in good order
+            await following
+    assert seen == [("ADDED", "one"), ("MODIFIED", "one"), ("DELETED", "one")]
+
+
+async def test_a_watch_of_a_version_that_is_too_old_is_gone(server: FakeApi, client: Client) -> None:
+    server.faults.on(verb="watch", resource="secrets", action=StreamError(410))
+    with pytest.raises(Gone):
+        async for _ in client.watch(SECRETS, "1"):
+            pass
+
+
+async def test_a_watch_of_a_kind_that_is_not_there_is_not_found(client: Client) -> None:
+    with pytest.raises(NotFound):
+        async for _ in client.watch(CONSTRAINT_TEMPLATES, "1"):
+            pass
