@@ -19,7 +19,9 @@ from zerotrust.kube.watch import Watch
 
 logger = logging.getLogger(__name__)
 
-LOOK_AGAIN = 10.0  # seconds between looks for a kind that is not served
+LOOK_AGAIN = 10.0  # seconds between looks for Gatekeeper where it is not
+ABSENT = 60.0  # the same for kinds of constraints; their template hints at them
+HINTED = 2.0  # the API server takes a moment to serve a kind that Gatekeeper has just made
 PAUSE = 1.0  # seconds between watches, lest one that ends at once becomes a tight loop
 
 
@@ -65,7 +67,13 @@ class OptionalKinds:
             except KubeError as error:
                 logger.debug("the watch of %s has ended: %s", resource.plural, error)
                 version = 0
-            await self._pause(LOOK_AGAIN if version is None else PAUSE, hint)
+            await self._pause(PAUSE if version is not None else self._patience(resource), hint)
+
+    def _patience(self, resource: ResourceType) -> float:
+        if resource is CONSTRAINT_TEMPLATES:
+            return LOOK_AGAIN
+        known = self._cache.get(INSTALLATION)
+        return HINTED if known is not None and known.installed else ABSENT
 
     async def _pause(self, seconds: float, hint: asyncio.Event | None) -> None:
         if hint is None:

@@ -22,7 +22,7 @@ from zerotrust.engine.cache import Cache
 from zerotrust.engine.clock import Clock
 from zerotrust.engine.scheduler import Scheduler
 from zerotrust.kube.client import Client
-from zerotrust.kube.errors import Gone, KubeError, NotFound
+from zerotrust.kube.errors import Forbidden, Gone, KubeError, NotFound
 from zerotrust.kube.resources import WATCHED, ResourceType
 from zerotrust.telemetry.metrics import Metrics
 
@@ -82,6 +82,8 @@ class Watch:
                     await asyncio.sleep(2)
                 except KubeError as error:
                     logger.warning("cannot list %s, trying again: %s", resource.plural, error)
+                    if resource.optional and isinstance(error, Forbidden):
+                        break  # an older role; what needs these kinds says so
                     await asyncio.sleep(2)
 
     async def _fill(self, resource: ResourceType) -> None:
