@@ -1,7 +1,7 @@
 """Follows kinds that a cluster may lack, and that come and go while we run: Gatekeeper's.
 
-kopf finds new kinds by the events of CRDs, and misses one that the API server does not serve yet at that moment (seen with kopf
-1.43: a constraint kind was never watched). So these few are listed and watched here, with the same cache and comparisons.
+kopf finds new kinds by the events of CRDs, and misses one that the API server does not serve yet at that moment. So these few are
+listed and watched here, with the same cache and comparisons (docs/adr/0012).
 """
 
 import asyncio
