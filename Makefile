@@ -14,7 +14,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && { echo $$python; break; }; done)
 
-.PHONY: help venv tools test lint rego unit cluster prove generate check-generate demo bench bench-policies bench-enforcement bench-apikeys bench-opa lock clean
+.PHONY: help venv tools test lint rego unit cluster prove generate check-generate demo bench bench-policies bench-enforcement bench-apikeys bench-constraints bench-opa lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do \
@@ -90,6 +90,9 @@ bench-enforcement: venv ## Measure from an edit, and from a revocation, to the v
 
 bench-apikeys: venv ## Measure many ApiKeys at once and a restart, against the bare client; ARGS goes to hack/bench/apikeys.py
 	$(BIN)/python -m hack.bench.apikeys $(ARGS)
+
+bench-constraints: venv ## Measure Gatekeeper's constraints: until they are enforced, writes, many identities; ARGS as above
+	$(BIN)/python -m hack.bench.constraints $(ARGS)
 
 bench-opa: venv ## Measure decisions of OPA, also with API keys, signed bundles, and the bundle server
 	$(BIN)/python -m hack.bench.opa

@@ -52,11 +52,12 @@ async def spread(work: list[Callable[[], Coroutine[Any, Any, Any]]], concurrency
 
 
 def writes(plane: ControlPlane) -> Counter[tuple[str, str]]:
-    """Read the API server's own count of successful writes: (verb, resource/subresource) -> number."""
+    """Read the API server's own count of writes: (verb, resource/subresource) -> number; questions (`dryRun`) are left out."""
     counts: Counter[tuple[str, str]] = Counter()
     for match in _LINE.finditer(plane.metrics()):
         labels = dict(_LABEL.findall(match["labels"]))
-        if labels.get("verb") in WRITES and labels.get("code", "").startswith(("2", "4")):
+        answered = labels.get("code", "").startswith(("2", "4"))
+        if labels.get("verb") in WRITES and answered and not labels.get("dry_run"):
             resource = labels["resource"] + (f"/{labels['subresource']}" if labels.get("subresource") else "")
             counts[(labels["verb"], resource)] += int(float(match["value"]))
     return counts
