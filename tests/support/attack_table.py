@@ -118,11 +118,11 @@ def _credentials() -> Iterator[tuple[str, Attack]]:
 
 def _hosts() -> Iterator[tuple[str, Attack]]:
     for form in ("hostNetwork", "hostPID", "hostIPC"):
-        yield form, BOOK.creating(a_pod("host", "teller", **{form: True}), HOST)
+        yield form, BOOK.creating(a_pod("host", "teller", {}, **{form: True}), HOST)
     for kind in ("containers", "initContainers"):
         ports = [{"containerPort": 8443, "hostPort": 8443}]
         given: Body = {"name": "one", "image": "registry.example.org/app:1", "ports": ports}
-        yield f"hostPort in {kind}", BOOK.creating(a_pod("host", "teller", **{kind: [given]}), HOST)
+        yield f"hostPort in {kind}", BOOK.creating(a_pod("host", "teller", {}, **{kind: [given]}), HOST)
 
 
 def _images() -> Iterator[tuple[str, Attack]]:
@@ -148,7 +148,8 @@ def _images() -> Iterator[tuple[str, Attack]]:
 
 
 def _objects() -> Iterator[tuple[str, Attack]]:
-    policy, opened = ("NetworkPolicy", "zt-teller"), {"spec": {"ingress": [{}]}}
+    policy = ("NetworkPolicy", "zt-teller")
+    opened: Body = {"spec": {"ingress": [{}]}}
     yield "NetworkPolicy edited", BOOK.patching(*policy, opened, KEPT)
     yield "NetworkPolicy deleted", BOOK.deleting(*policy, KEPT)
     yield "all NetworkPolicies deleted", BOOK.deleting("NetworkPolicy", "", "is kept by the zerotrust-operator")

@@ -244,6 +244,7 @@ class Scores:
 
     def table(self) -> str:
         """A row for each attack, in the order in which they were made."""
-        width, wide = (max([len(row[column]) for row in self.rows] or [0]) for column in (0, 1))
+        width = max((len(attack) for attack, _, _ in self.rows), default=0)
+        wide = max((len(outcome) for _, outcome, _ in self.rows), default=0)
         lines = [f"{attack:<{width}} | {outcome:<{wide}} | {took:8.1f}" for attack, outcome, took in self.rows]
         return "\n".join([f"{'attack':<{width}} | {'outcome':<{wide}} | {'ms':>8}", *lines])
