@@ -22,10 +22,12 @@ from tests.support.gatekeeper import (
     until,
     violations,
 )
+from tests.support.proving import only_in_prove
 from zerotrust.common import naming
 
 pytestmark = [
     pytest.mark.cluster,
+    only_in_prove,  # what of it matters to us is also in test_constraints.py
     pytest.mark.skipif(EXISTING_CLUSTER in os.environ, reason="installs cluster-wide objects"),
 ]
 
