@@ -30,12 +30,14 @@ class Apply:
     The executor creates the object when it is absent, and otherwise sends a merge patch (RFC 7396) of what differs.
     `repairs` says that the object was right once, so that a difference is somebody else's edit and is counted.
     `exact` names top-level fields of which nothing may be there that the manifest does not say. `copies` are values of `data`
-    that nobody but the API server has.
+    that nobody but the API server has. `shared` is an object whose status somebody else writes often: an update then asks only
+    that it is the same object, because asking for the same version would mostly lose the race.
     """
 
     manifest: Manifest
     repairs: bool = False
     exact: tuple[str, ...] = ()
+    shared: bool = False
     copies: Mapping[str, Copy] = field(default_factory=dict)
 
     @property

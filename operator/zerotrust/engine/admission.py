@@ -220,7 +220,7 @@ class AdmissionBook:
 
 def wanted_template(name: str) -> Apply:
     """A ConstraintTemplate as it should be."""
-    return Apply(templates.manifests()[name], exact=("spec",))
+    return Apply(templates.manifests()[name], exact=("spec",), shared=True)
 
 
 def says_something_else(change: Change) -> bool:

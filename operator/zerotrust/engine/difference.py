@@ -119,7 +119,7 @@ def paths(patch: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Name the fields of a patch, without their values."""
     names: list[str] = []
     for name, value in patch.items():
-        if (prefix, name) == ("metadata.", "resourceVersion"):
+        if prefix == "metadata." and name in ("resourceVersion", "uid"):
             continue
         names += paths(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else [prefix + name]
     return names

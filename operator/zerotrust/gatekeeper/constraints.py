@@ -47,7 +47,9 @@ def reconcile(snapshot: ConstraintsSnapshot) -> Plan:
     left = [one.meta for one in snapshot.observed if one.meta.name not in names]
     there = {one.meta.name: one.meta.annotations.get(naming.CONTENT_HASH) for one in snapshot.observed}
     return Plan(
-        applies=tuple(Apply(one, exact=("spec",), repairs=_was_right(one, there)) for one in wanted if snapshot.ready),
+        applies=tuple(
+            Apply(one, exact=("spec",), repairs=_was_right(one, there), shared=True) for one in wanted if snapshot.ready
+        ),
         deletes=tuple(Delete(meta.ref, meta.uid) for meta in left),
     )
 

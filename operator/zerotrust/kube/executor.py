@@ -87,7 +87,8 @@ class PlanExecutor:
         patch = missing(observed, apply)
         if not patch:
             return
-        patch.setdefault("metadata", {})["resourceVersion"] = observed.meta.resource_version
+        same = {"uid": observed.meta.uid} if apply.shared else {"resourceVersion": observed.meta.resource_version}
+        patch.setdefault("metadata", {}).update(same)
         try:
             body = await self._client.patch(apply.ref, patch)
         except NotFound:
