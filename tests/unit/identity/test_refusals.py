@@ -40,7 +40,9 @@ from zerotrust.pki.secret import ObservedSecret
 def test_a_spec_that_cannot_be_used_is_refused_with_its_path() -> None:
     plan = decide(identity=asked(durration="1h"))
     assert ready(plan) == ("False", "InvalidSpec")
-    assert message(plan).startswith("spec.certificate.durration: is not a field of this resource; remove it or correct its")
+    assert message(plan).startswith(
+        "spec.certificate.durration: is not a field of this resource; remove it or correct its"
+    )
     assert conditions(plan)["Stalled"] == ("True", "InvalidSpec")
 
 
