@@ -19,11 +19,12 @@ Body = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Violation:
-    """What a constraint of this kind says of an object."""
+    """What a constraint of this kind and enforcement action says of an object."""
 
     kind: str
     object_name: str
     message: str
+    action: str = "deny"
 
 
 def constraint(kind: str, parameters: Body, name: str = "shop", kinds: tuple[str, ...] = ("Pod",)) -> dict[str, Any]:
@@ -43,7 +44,13 @@ def violations(folder: Path, constraints: Iterable[Body], objects: Iterable[Body
     assert ran.returncode in (0, 1), ran.stderr
     found = json.loads(ran.stdout) or []
     return [
-        Violation(one["constraint"]["kind"], one["violatingObject"]["metadata"]["name"], one["msg"]) for one in found
+        Violation(
+            one["constraint"]["kind"],
+            one["violatingObject"]["metadata"]["name"],
+            one["msg"],
+            one["enforcementAction"],
+        )
+        for one in found
     ]
 
 

@@ -4,7 +4,8 @@ import os
 
 import pytest
 
+PROVING = os.environ.get("ZEROTRUST_PROVE") == "1"
 only_in_prove = pytest.mark.skipif(
-    os.environ.get("ZEROTRUST_PROVE") != "1",
+    not PROVING,
     reason="only `make prove` (ZEROTRUST_PROVE=1) has the tools or the time that this needs",
 )
