@@ -65,7 +65,7 @@ prove: export ZEROTRUST_PROVE := 1
 prove: venv tools ## Many more examples, independent oracles, real packets (slow; builds more tools, 15 minutes once)
 	@$(BIN)/python hack/gotools.py --prove
 	@$(BIN)/python hack/envoy.py
-	$(BIN)/pytest -n auto -m "not cluster and not kind" tests/property tests/prove tests/opa tests/unit/support $(ARGS)
+	$(BIN)/pytest -n auto -m "not cluster and not kind" tests/property tests/prove tests/opa tests/gatekeeper tests/unit/support $(ARGS)
 	$(BIN)/pytest -m cluster tests/prove tests/integration/test_gatekeeper.py tests/integration/test_apikeys.py
 
 generate: venv ## Regenerate the CRDs, the reference documentation and the copies of the ConstraintTemplates
