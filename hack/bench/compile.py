@@ -3,7 +3,7 @@
 import itertools
 import statistics
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from zerotrust.common import naming, observed
@@ -44,7 +44,7 @@ class World:
         contents = BundleContents(self.cache, self.book, domains, self.clock)
         enforcement = Enforcement(self.cache, contents, OPERATOR, self.clock)
         pods = Pods(self.cache, watched=False)
-        admission = AdmissionBook(self.cache, self.book, contents.keys, pods)
+        admission = AdmissionBook(self.cache, self.book, contents.keys, pods, self.clock, timedelta())
         self.policies = TrustPolicyController(self.cache, self.book, self.networks, enforcement, admission, self.clock)
         self.touched: set[Ref] = set()
         self.places = [Workload(f"ns-{n % NAMESPACES:03d}", f"workload-{n:05d}") for n in range(policies)]

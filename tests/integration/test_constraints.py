@@ -15,7 +15,7 @@ import pytest
 
 from hack.controlplane import ControlPlane
 from hack.gatekeeper import Gatekeeper
-from tests.support.deployment import Running, keep_metrics
+from tests.support.deployment import AT_ONCE, Running, keep_metrics
 from tests.support.gatekeeper import constraint_kind, reads, running_gatekeeper
 from zerotrust.gatekeeper.templates import BINDING, CREDENTIALS, HOST_ACCESS, IMAGES, LABELS, SERVICES, TEMPLATES
 
@@ -32,7 +32,7 @@ class World:
 
     def __init__(self, plane: ControlPlane, gatekeeper: Gatekeeper, folder: Path) -> None:
         self.plane, self.gatekeeper = plane, gatekeeper
-        self.running = Running(plane, folder)
+        self.running = Running(plane, folder, *AT_ONCE)
         plane.kubectl("create", "namespace", NAMESPACE)
         for name in ("orders", "batch", "legacy"):
             plane.kubectl("create", "serviceaccount", name, "-n", NAMESPACE)
@@ -114,6 +114,17 @@ def test_templates_and_constraints_come_by_themselves_and_are_enforced(world: Wo
     answer = world.pod("thief", "batch", volumes=[volume])
     assert "ServiceIdentity orders: " in answer, answer
     assert "created" in world.pod("orders-0", "orders", volumes=[volume])
+
+
+def test_the_api_server_is_asked_only_once_it_knows_the_kinds(world: World) -> None:
+    """A policy whose paramKind is not known yet refuses every write there is, bound or not."""
+    templates = json.loads(world.plane.kubectl("get", "constrainttemplates", "-o", "json"))["items"]
+    policies = json.loads(world.plane.kubectl("get", "validatingadmissionpolicies", "-o", "json"))["items"]
+    crds = json.loads(world.plane.kubectl("get", "crds", "-l", "gatekeeper.sh/constraint=yes", "-o", "json"))["items"]
+    assert {one["metadata"]["generation"] for one in templates} == {2}, "first without, and then with generateVAP"
+    last = max(one["metadata"]["creationTimestamp"] for one in crds)
+    assert len(crds) == len(policies) == len(TEMPLATES)
+    assert all(one["metadata"]["creationTimestamp"] > last for one in policies)
 
 
 def test_a_wave_is_followed_by_no_write_at_all(world: World) -> None:

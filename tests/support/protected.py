@@ -11,7 +11,7 @@ from typing import Any
 from hack.children import Child
 from hack.controlplane import ControlPlane, ControlPlaneError
 from tests.support.decision_points import Replica
-from tests.support.deployment import OPERATOR_NAMESPACE, ROOT, Running
+from tests.support.deployment import AT_ONCE, OPERATOR_NAMESPACE, ROOT, Running
 from zerotrust.common import naming
 
 CONTROLLER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:zerotrust-controller"
@@ -62,7 +62,7 @@ class Protected(Running):
         program = Path(sys.executable).with_name("zerotrust")
         place = ("--kubeconfig", self.rights, "--namespace", OPERATOR_NAMESPACE)
         listen = ("--metrics-host", "127.0.0.1", "--metrics-port", str(self.port))
-        self.controller = Child("controller", [program, "controller", *place, *listen], self.log)
+        self.controller = Child("controller", [program, "controller", *place, *listen, *AT_ONCE], self.log)
 
     def read(self, kind: str, name: str, namespace: str = "shop") -> Body:
         """An object; empty when there is none."""

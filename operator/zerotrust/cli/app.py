@@ -72,6 +72,8 @@ class Options:
     """How the controller runs; `metrics_port` 0 takes any free port.
 
     `private_issuers` are address ranges that are not public, from which identity providers' keys are fetched nevertheless.
+    `native_policies_after` is how long after Gatekeeper has made the kinds of constraints the API server is asked to enforce them
+    by itself: its admission looks for new kinds every 30 s.
     """
 
     namespace: str = "zerotrust-system"
@@ -86,6 +88,7 @@ class Options:
     bundle_server: str = ""
     private_issuers: tuple[IPv4Network | IPv6Network, ...] = ()
     watch_pods: bool = True
+    native_policies_after: timedelta = timedelta(seconds=45)
 
     @property
     def bundle_server_url(self) -> str:
@@ -125,7 +128,7 @@ class Controller:
         self.key_fetching = KeyFetching(self.cache, providers, self._clock, options.private_issuers)
         desk, uses = Desk(), KeyUses(contents.keys)
         pods = Pods(self.cache, watched=options.watch_pods)
-        admission = AdmissionBook(self.cache, book, contents.keys, pods)
+        admission = AdmissionBook(self.cache, book, contents.keys, pods, self._clock, options.native_policies_after)
         self.engine = Engine(
             self.cache,
             (

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_args
@@ -78,6 +79,15 @@ def zerotrust() -> None:
     show_default=True,
     help="Watch pods (labels and ServiceAccount are kept) for the condition PodsMatch.",
 )
+@click.option(
+    "--native-policies-after",
+    default=45,
+    show_default=True,
+    type=click.IntRange(0, 3600),
+    metavar="SECONDS",
+    help="Wait so long after Gatekeeper has made the kinds of constraints, before the API server is asked to enforce them"
+    " by itself. Below 30 it may refuse all writes for a moment.",
+)
 @click.option("--workers", default=48, show_default=True, type=click.IntRange(1, 256), help="Concurrent reconciles.")
 @click.option("--log-format", type=click.Choice(get_args(LogFormat)), default="text", show_default=True)
 @click.option(
@@ -92,6 +102,7 @@ def controller(
     bundle_server: str,
     private_issuers: tuple[IPv4Network | IPv6Network, ...],
     watch_pods: bool,
+    native_policies_after: int,
     workers: int,
     log_format: LogFormat,
     log_level: str,
@@ -109,6 +120,7 @@ def controller(
         bundle_server=bundle_server,
         private_issuers=private_issuers,
         watch_pods=watch_pods,
+        native_policies_after=timedelta(seconds=native_policies_after),
     )
 
     _run_forever(lambda: load_configuration(kubeconfig, context), lambda found: Controller(found, options))

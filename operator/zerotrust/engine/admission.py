@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from zerotrust.apikey.resource import ApiKeySpec
 from zerotrust.apikey.resource import secret_name as key_secret_name
@@ -14,6 +14,7 @@ from zerotrust.common.observed import CustomResource, Meta
 from zerotrust.common.plan import Apply
 from zerotrust.engine.apikeybook import ApiKeyBook
 from zerotrust.engine.cache import Cache, Change
+from zerotrust.engine.clock import Clock
 from zerotrust.engine.difference import missing
 from zerotrust.engine.pods import Pods
 from zerotrust.engine.policybook import PolicyBook
@@ -33,7 +34,7 @@ from zerotrust.gatekeeper.projection import (
     of_key,
     of_subject,
 )
-from zerotrust.gatekeeper.templates import LABELS, TEMPLATES
+from zerotrust.gatekeeper.templates import LABELS, TEMPLATES, Template
 from zerotrust.identity.pods import PodMatch
 from zerotrust.identity.resource import ServiceIdentitySpec
 from zerotrust.identity.snapshot import secret_name, service_account
@@ -50,9 +51,13 @@ MAX_NOTED = 10_000
 class AdmissionBook:
     """Which constraints there should be, which there are, and how far Gatekeeper is with them."""
 
-    def __init__(self, cache: Cache, book: PolicyBook, keys: ApiKeyBook, pods: Pods) -> None:
+    def __init__(
+        self, cache: Cache, book: PolicyBook, keys: ApiKeyBook, pods: Pods, clock: Clock, native_after: timedelta
+    ) -> None:
         self._cache, self._book, self._keys, self.pods = cache, book, keys, pods
-        self._waits: dict[str, tuple[ConstraintTemplate | None, list[str]]] = {}
+        self._clock, self._native_after = clock, native_after
+        self._created: datetime | None = None
+        self._waits: dict[str, tuple[ConstraintTemplate | None, bool, list[str]]] = {}
         self._first: dict[Ref, tuple[str, dict[tuple[str, str], int]]] = {}
         self._entries: dict[str, Entries] = {}
         cache.listen(self._changed)
@@ -62,6 +67,9 @@ class AdmissionBook:
     def _changed(self, change: Change) -> None:
         """Forget what follows from the change: entries are put together once for all kinds and many edits."""
         concerned = self.concerned(change)
+        if change.ref.kind == "ConstraintTemplate":
+            all_created = all(one is not None and one.created for one in map(self._template, TEMPLATES.values()))
+            self._created = (self._created or self._clock.now()) if all_created else None
         if change.ref.kind in TEMPLATES:
             concerned |= self.namespaces_of(change) if change.ref.kind == LABELS else set()
             if change.new is None or not change.new.as_written:
@@ -78,16 +86,37 @@ class AdmissionBook:
     def waits(self, kind: str) -> list[str]:
         """What the template of a kind still waits for; nothing when its constraints can be made and count."""
         template = TEMPLATES[kind]
-        observed: ConstraintTemplate | None = self._cache.get(Ref("ConstraintTemplate", "", template.name))
+        observed, native = self._template(template), self.is_native(template)
         known = self._waits.get(kind)
-        if known is None or known[0] is not observed:
-            current = observed is not None and not missing(observed, wanted_template(template.name))
-            known = self._waits[kind] = (observed, standing.awaited_of_template(template, observed, current))
-        return known[1]
+        if known is None or known[0] is not observed or known[1] != native:
+            current = observed is not None and not missing(observed, self.wanted_template(template))
+            known = self._waits[kind] = (observed, native, standing.awaited_of_template(template, observed, current))
+        return known[2]
+
+    def _template(self, template: Template) -> ConstraintTemplate | None:
+        observed: ConstraintTemplate | None = self._cache.get(Ref("ConstraintTemplate", "", template.name))
+        return observed
+
+    @property
+    def native_from(self) -> datetime | None:
+        """When every API server must know the kinds of all templates; None while Gatekeeper has not made them all."""
+        return self._created + self._native_after if self._created is not None else None
+
+    def is_native(self, template: Template) -> bool:
+        """Whether the API server shall enforce a template by itself: from then on, and for ever once it did."""
+        observed, due = self._template(template), self.native_from
+        return (due is not None and due <= self._clock.now()) or (
+            observed is not None and observed.created and templates.is_native(observed.spec)
+        )
+
+    def wanted_template(self, template: Template) -> Apply:
+        """A ConstraintTemplate as it should be now."""
+        manifest = templates.manifest(template.name, native=self.is_native(template))
+        return Apply(manifest, exact=("spec",), shared=True)
 
     def is_served(self, kind: str) -> bool:
         """Whether constraints of a kind can be written: Gatekeeper has made the kind from its template."""
-        observed: ConstraintTemplate | None = self._cache.get(Ref("ConstraintTemplate", "", TEMPLATES[kind].name))
+        observed = self._template(TEMPLATES[kind])
         return self.installed and observed is not None and observed.created
 
     def constraints(self, namespace: str, kind: str) -> list[Constraint]:
@@ -216,11 +245,6 @@ class AdmissionBook:
             case "Pod":
                 return {ref.namespace for ref in self.pods.concerned(change)}
         return set()
-
-
-def wanted_template(name: str) -> Apply:
-    """A ConstraintTemplate as it should be."""
-    return Apply(templates.manifests()[name], exact=("spec",), shared=True)
 
 
 def says_something_else(change: Change) -> bool:

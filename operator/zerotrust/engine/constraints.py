@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from zerotrust.common.naming import Ref
-from zerotrust.common.plan import Plan
-from zerotrust.engine.admission import INSTALLATION, AdmissionBook, says_something_else, wanted_template
+from zerotrust.common.plan import Apply, Plan
+from zerotrust.engine.admission import INSTALLATION, AdmissionBook, says_something_else
 from zerotrust.engine.cache import Change
 from zerotrust.engine.clock import Clock
 from zerotrust.engine.controller import Statusless, Touched
@@ -29,18 +29,18 @@ class TemplateController(Statusless):
 
     def touched_by(self, change: Change) -> Iterable[Touched]:
         """Which templates a change makes due."""
-        if change.ref == INSTALLATION:
+        if change.ref == INSTALLATION or (change.ref.kind == self.name and says_something_else(change)):
             yield from (Touched(Ref(self.name, "", one.name)) for one in TEMPLATES.values())
-        elif change.ref.kind == self.name and change.ref.name in {one.name for one in TEMPLATES.values()}:
-            yield Touched(change.ref)
 
-    def snapshot(self, ref: Ref) -> Ref | None:
-        """A template's name is all that a decision needs."""
-        return ref if self._book.installed else None
+    def snapshot(self, ref: Ref) -> Apply | None:
+        """The template as it should be now."""
+        template = next((one for one in TEMPLATES.values() if one.name == ref.name), None)
+        return self._book.wanted_template(template) if self._book.installed and template is not None else None
 
-    def reconcile(self, snapshot: Ref, now: datetime) -> Plan:  # noqa: ARG002 - no time in it
-        """Decide; pure."""
-        return Plan(applies=(wanted_template(snapshot.name),))
+    def reconcile(self, snapshot: Apply, now: datetime) -> Plan:
+        """Decide; and look again once the API server may be asked to enforce by itself."""
+        due = self._book.native_from
+        return Plan(applies=(snapshot,), requeue_at=due if due is not None and due > now else None)
 
 
 class ConstraintController(Statusless):

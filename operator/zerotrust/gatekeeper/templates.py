@@ -5,6 +5,7 @@ The manifests are next to this file; docs/adr/0011 says why they are CEL. Source
 """
 
 from collections.abc import Mapping
+from copy import deepcopy
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -60,6 +61,26 @@ TEMPLATES: Mapping[str, Template] = MappingProxyType(
         )
     }
 )
+
+
+def manifest(name: str, *, native: bool) -> Manifest:
+    """Return a ConstraintTemplate; `native` asks Gatekeeper to have it enforced by the API server itself as well.
+
+    That must not be asked for too early. A ValidatingAdmissionPolicy whose paramKind the API server does not know yet refuses
+    every write that it matches, bound or not, and Gatekeeper's match nearly all there are; admission looks for new kinds every
+    30 s (k8s.io/apiserver, pkg/server/options/admission.go).
+    """
+    body = deepcopy(dict(manifests()[name]))
+    for target in body["spec"]["targets"]:
+        for code in target["code"]:
+            code["source"]["generateVAP"] = native
+    return body
+
+
+def is_native(spec: Mapping[str, Any]) -> bool:
+    """Tell whether a template's spec asks for the API server's own enforcement."""
+    sources = [code.get("source") or {} for target in spec.get("targets") or () for code in target.get("code") or ()]
+    return bool(sources) and all(source.get("generateVAP") is True for source in sources)
 
 
 @cache
