@@ -43,7 +43,7 @@ def copy_templates(folder: Path) -> None:
         "kind": "Kustomization",
         "resources": [source.name for source in sources],
     }
-    usage = "# To be read, and for gator. The operator installs them in two steps: docs/adr/0011-constraint-templates.md says why.\n"
+    usage = "# To be read. The operator installs them in two steps; docs/adr/0011-constraint-templates.md says why.\n"
     _write(folder / "kustomization.yaml", _copied(TEMPLATES) + usage + _yaml(kustomization))
 
 
