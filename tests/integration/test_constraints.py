@@ -257,6 +257,8 @@ def test_gatekeeper_goes_and_comes_while_we_run(world: World) -> None:
     world.gatekeeper.uninstall()
     world.running.until(lambda: world.condition("ConstraintsEnforced")[1] == "NotInstalled", "not installed")
     world.running.until(lambda: world.condition("Ready")[0] == "True", "that is no failure")
+    policies = ("get", "validatingadmissionpolicies", "-o", "name")
+    world.running.until(lambda: "zerotrust" not in world.plane.kubectl(*policies), "its policies are taken away")
     before, began = world.writes() + sum(map(float, FAILURES.findall(world.metrics()))), time.monotonic()
     time.sleep(8)
     after = world.writes() + sum(map(float, FAILURES.findall(world.metrics())))

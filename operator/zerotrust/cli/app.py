@@ -30,7 +30,7 @@ from zerotrust.engine.bundles import (
 )
 from zerotrust.engine.cache import Cache
 from zerotrust.engine.clock import Clock, SystemClock
-from zerotrust.engine.constraints import ConstraintController, TemplateController
+from zerotrust.engine.constraints import ConstraintController, LeftoverController, TemplateController
 from zerotrust.engine.contents import BundleContents
 from zerotrust.engine.controller import Engine
 from zerotrust.engine.enforcement import Enforcement
@@ -156,6 +156,7 @@ class Controller:
                 RevocationController(self.cache, contents),
                 ReportController(enforcement),
                 TemplateController(admission),
+                LeftoverController(self.cache),
                 ConstraintController(admission, self._clock),
                 ProviderMemoryController(self.cache, providers),
             ),

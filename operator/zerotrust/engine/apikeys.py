@@ -55,9 +55,16 @@ class Desk:
         return AT_ONCE if last is None else max(AT_ONCE, last + AT_MOST_EVERY - now)
 
     def miss(self, namespace: str, old: ConfigMap, new: ConfigMap | None) -> None:
-        """Keep what somebody else has changed in a record as it was."""
+        """Keep what somebody else has changed in a record as it was.
+
+        The watch may be faster than the answer to our own write: what is wanted to be there is nobody else's doing.
+        """
+        wanted = self.wanted.get(namespace, {})
         for uid, text in old.data.items():
-            memory = decode(text) if new is None or new.data.get(uid) != text else None
+            now = new.data.get(uid) if new is not None else None
+            if now == text or (now is not None and uid in wanted and decode(now) == wanted[uid]):
+                continue
+            memory = decode(text)
             if memory is not None:
                 self.lost.setdefault(namespace, {}).setdefault(uid, memory)
 
@@ -403,12 +410,15 @@ class ApiKeyRecordController(Statusless):
 
     def reconcile(self, snapshot: RecordWork, now: datetime) -> Plan:
         """Decide."""
-        plan = records.reconcile_records(snapshot, now)
+        plan, touches = records.reconcile_records(snapshot, now), tuple[Touch, ...]()
         if plan.applies:
             self._desk.written[snapshot.namespace] = now
         else:
-            self._desk.lost.pop(snapshot.namespace, None)
-        return replace(plan, events=tuple(self._uses.of_nobody(snapshot.namespace)))
+            # Who has decided by what was lost waits for a record that needs no write, and would never hear of it.
+            there = self._desk.lost.pop(snapshot.namespace, {})
+            found = (one.meta for one in self._book.api_keys(snapshot.namespace) if one.meta.uid in there)
+            touches = tuple(Touch(meta.ref.kind, meta.ref, timedelta()) for meta in found)
+        return replace(plan, touches=touches, events=tuple(self._uses.of_nobody(snapshot.namespace)))
 
 
 def _basis(snapshot: Work) -> object:

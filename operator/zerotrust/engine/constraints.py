@@ -4,19 +4,22 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from zerotrust.common.naming import Ref
-from zerotrust.common.plan import Apply, Plan
+from zerotrust.common.observed import Plain
+from zerotrust.common.plan import Apply, Delete, Plan
 from zerotrust.engine.admission import INSTALLATION, AdmissionBook, says_something_else
-from zerotrust.engine.cache import Change
+from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import Clock
 from zerotrust.engine.controller import Statusless, Touched
 from zerotrust.gatekeeper import constraints
 from zerotrust.gatekeeper.constraints import ConstraintsSnapshot
+from zerotrust.gatekeeper.observed import Installation
 from zerotrust.gatekeeper.templates import TEMPLATES
 
 SOON = timedelta(milliseconds=100)
 AT_MOST_EVERY = timedelta(seconds=1)
 OF_EACH_ENTRY = timedelta(milliseconds=5)  # a write of 1,000 entries costs the API server a third of a second
 PODS = timedelta(seconds=5)
+GENERATED = tuple(Ref("ValidatingAdmissionPolicy", "", f"gatekeeper-{one.name}") for one in TEMPLATES.values())
 
 
 class TemplateController(Statusless):
@@ -41,6 +44,35 @@ class TemplateController(Statusless):
         """Decide; and look again once the API server may be asked to enforce by itself."""
         due = self._book.native_from
         return Plan(applies=(snapshot,), requeue_at=due if due is not None and due > now else None)
+
+
+class LeftoverController(Statusless):
+    """Removes the policies that Gatekeeper generated from our templates, when it went without them.
+
+    Their paramKind is gone with Gatekeeper's CRDs, so the next API server that starts would refuse every write that they match.
+    """
+
+    name = "GeneratedPolicy"
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+
+    def touched_by(self, change: Change) -> Iterable[Touched]:
+        """Gatekeeper's coming and going."""
+        if change.ref == INSTALLATION:
+            yield Touched(INSTALLATION)
+
+    def snapshot(self, ref: Ref) -> tuple[Plain, ...] | None:
+        """The policies that are known to be there; None where there is a Gatekeeper, whose they are."""
+        found: Installation | None = self._cache.get(ref)
+        if found is None or found.installed:
+            return None
+        policies = (self._cache.get(one) for one in GENERATED)
+        return tuple(one for one in policies if one is not None)
+
+    def reconcile(self, snapshot: tuple[Plain, ...], now: datetime) -> Plan:  # noqa: ARG002 - no time in it
+        """Decide; pure. What is read and found makes this be decided anew."""
+        return Plan(refresh=GENERATED, deletes=tuple(Delete(one.meta.ref, one.meta.uid) for one in snapshot))
 
 
 class ConstraintController(Statusless):

@@ -36,6 +36,7 @@ class Observer:
             "NetworkPolicy": observed.network_policy,
             "Pod": observed.pod,
             "ConstraintTemplate": gatekeeper.template,
+            "ValidatingAdmissionPolicy": lambda body: observed.plain("ValidatingAdmissionPolicy", body),
             **dict.fromkeys(TEMPLATES, gatekeeper.constraint),
             "TrustPolicy": reading.observe,
             "TrustDomain": lambda body: observed.custom_resource("TrustDomain", TrustDomainSpec, body),

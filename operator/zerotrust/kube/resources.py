@@ -93,6 +93,15 @@ CONSTRAINTS = tuple(
     for one in TEMPLATES.values()
 )
 
+# Read and deleted by name, where Gatekeeper has left them behind.
+ADMISSION_POLICIES = ResourceType(
+    "ValidatingAdmissionPolicy",
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingadmissionpolicies",
+    namespaced=False,
+)
+
 # Dependencies come before what depends on them, so that the first reconcile already sees everything.
 WATCHED = (
     NAMESPACES,
@@ -112,4 +121,4 @@ WATCHED = (
 )
 # Questions, not objects: they are posted and answered, and exist nowhere.
 REVIEWS = (TOKEN_REVIEWS, SUBJECT_ACCESS_REVIEWS)
-BY_KIND = {resource.kind: resource for resource in (*WATCHED, EVENTS, LEASES, *REVIEWS)}
+BY_KIND = {resource.kind: resource for resource in (*WATCHED, ADMISSION_POLICIES, EVENTS, LEASES, *REVIEWS)}
