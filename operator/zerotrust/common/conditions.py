@@ -13,6 +13,7 @@ from zerotrust.common import times
 
 Status = Literal["True", "False", "Unknown"]
 MAX_MESSAGE = 1024
+MAX_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,12 @@ def false(type_: str, reason: str, message: str = "") -> Condition:
 def unknown(type_: str, reason: str, message: str = "") -> Condition:
     """Nobody can say yet."""
     return Condition(type_, "Unknown", reason, message)
+
+
+def some(named: Sequence[str], separator: str = "; ") -> str:
+    """Name the first few, and say how many more there are: a message is read by people."""
+    more = f" (and {len(named) - MAX_NAMED} more)" if len(named) > MAX_NAMED else ""
+    return separator.join(named[:MAX_NAMED]) + more
 
 
 def merge(

@@ -120,7 +120,9 @@ class ConstraintController(Statusless):
 
     def reconcile(self, snapshot: ConstraintsSnapshot, now: datetime) -> Plan:
         """Decide; pure, but for noting when the next time may be."""
-        mine = sum(place.kind == snapshot.kind for place in snapshot.entries)
-        pause = max(AT_MOST_EVERY, mine * OF_EACH_ENTRY)
-        self._not_before[Ref(snapshot.kind, snapshot.namespace, "")] = now + pause
+        ref = Ref(snapshot.kind, snapshot.namespace, "")
+        if mine := sum(place.kind == snapshot.kind for place in snapshot.entries):
+            self._not_before[ref] = now + max(AT_MOST_EVERY, mine * OF_EACH_ENTRY)
+        else:
+            self._not_before.pop(ref, None)
         return constraints.reconcile(snapshot)

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from zerotrust.common.conditions import Condition, false, true, unknown
-
-MAX_NAMED = 3
+from zerotrust.common.conditions import Condition, false, some, true, unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,20 +30,13 @@ def condition(match: PodMatch | None) -> Condition:
         return unknown(kind, "NotWatched", "pods are not watched: the controller runs with --no-watch-pods")
     if match.foreign:
         named = [f"{pod} (ServiceAccount {account})" for pod, account in match.foreign]
-        text = (
-            f"carry its labels and run under another ServiceAccount: {_some(named)}; what may reach it may reach them"
-        )
+        text = f"carry its labels and run under another ServiceAccount: {some(named, ', ')}; what may reach it may reach them"
         return false(kind, "ForeignPods", f"{len(named)} pods {text}")
     if match.unlabelled:
-        text = f"run under its ServiceAccount without its labels: {_some(match.unlabelled)}; no NetworkPolicy of it applies"
+        text = f"run under its ServiceAccount without its labels: {some(match.unlabelled, ', ')}; no NetworkPolicy of it applies"
         return false(
             kind, "UnlabelledPods", f"{len(match.unlabelled)} pods {text} to them: label them, or restart them"
         )
     if not match.right:
         return unknown(kind, "NoPods", "no pod runs under its ServiceAccount")
     return true(kind, "Matching", "every pod of its ServiceAccount carries its labels, and no other pod does")
-
-
-def _some(names: tuple[str, ...] | list[str]) -> str:
-    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return ", ".join(names[:MAX_NAMED]) + more

@@ -13,7 +13,7 @@ from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import Clock
 from zerotrust.gatekeeper.templates import TEMPLATES
 from zerotrust.kube.client import Client
-from zerotrust.kube.errors import KubeError
+from zerotrust.kube.errors import Forbidden, KubeError
 from zerotrust.kube.resources import CONSTRAINT_TEMPLATES, CONSTRAINTS, ResourceType
 from zerotrust.kube.watch import Watch
 
@@ -66,7 +66,8 @@ class OptionalKinds:
                         self._watch.take(resource.kind, what, body)
             except KubeError as error:
                 logger.debug("the watch of %s has ended: %s", resource.plural, error)
-                version = 0
+                await asyncio.sleep(LOOK_AGAIN if isinstance(error, Forbidden) else PAUSE)
+                continue
             await self._pause(PAUSE if version is not None else self._patience(resource), hint)
 
     def _patience(self, resource: ResourceType) -> float:

@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from zerotrust.common.conditions import Condition, false, true, unknown
+from zerotrust.common.conditions import Condition, false, some, true, unknown
 from zerotrust.policy.resource import TrustPolicySpec
-
-MAX_NAMED = 3
 
 
 class Violation(NamedTuple):
@@ -56,14 +54,14 @@ def constraints_enforced(spec: TrustPolicySpec | None, state: AdmissionState) ->
     if not state.installed:
         return unknown(kind, "NotInstalled", "the cluster has no Gatekeeper")
     if state.differing:
-        return false(kind, "ConstraintsDiffer", _some(state.differing))
+        return false(kind, "ConstraintsDiffer", some(state.differing))
     if state.awaited:
-        return false(kind, "Awaited", _some(state.awaited))
+        return false(kind, "Awaited", some(state.awaited))
     if not state.wanted:
         return unknown(kind, "NoTargets", "no ServiceIdentity is selected yet")
     counted = f"{state.wanted} constraints are enforced by {state.pods} Gatekeeper pods"
     if state.by_webhook_only:
-        text = f"the API server does not enforce {_some(state.by_webhook_only)} by itself, so without a webhook they let through"
+        text = f"the API server does not enforce {some(state.by_webhook_only)} by itself, so without a webhook they let through"
         return true(kind, "WebhookOnly", f"{counted}; {text}")
     return true(kind, "Enforced", f"{counted} and by the API server itself")
 
@@ -72,8 +70,3 @@ def pending(spec: TrustPolicySpec, state: AdmissionState) -> Condition | None:
     """Return why constraints are not in force yet, None where they are or where there is no Gatekeeper to have them."""
     found = constraints_enforced(spec, state)
     return found if found.status == "False" else None
-
-
-def _some(named: tuple[str, ...]) -> str:
-    more = f" (and {len(named) - MAX_NAMED} more)" if len(named) > MAX_NAMED else ""
-    return "; ".join(named[:MAX_NAMED]) + more

@@ -52,7 +52,7 @@ class Identity:
     @property
     def is_labelled(self) -> bool:
         """Whether its pods are told by the derived label and nothing else."""
-        return len(self.pods) == 1 and self.pods[0].key == naming.SERVICE_ACCOUNT
+        return len(self.pods) == 1 and self.pods == default_selector("".join(self.pods[0].values))
 
 
 class Directory(Protocol):

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from zerotrust.common import times
-from zerotrust.common.conditions import Condition, false, find, merge, true, unknown
+from zerotrust.common.conditions import Condition, false, find, merge, some, true, unknown
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ControllerRevision
 from zerotrust.common.plan import Delete, Event, Plan
@@ -24,7 +24,6 @@ from zerotrust.policy.table import Contribution, Table, compile_table
 
 SETTLING = timedelta(seconds=10)  # for so long after a change, writing network policies is no news worth a status
 REFRESH = timedelta(seconds=30)
-MAX_NAMED = 3
 MAX_LAGGING = 16
 MAX_DENIALS = 3
 
@@ -119,10 +118,10 @@ def _judge(policy: Policy, snapshot: PolicySnapshot, now: datetime) -> _Judgemen
     unresolved = acceptance.unresolved(policy, reading.spec, snapshot.directory)
     tests = acceptance.run_tests(policy, reading.spec, snapshot.directory, snapshot.table_of, now)
     if acceptance.is_accepted(policy, accepted):
-        message = "" if not unresolved else f"{_some(unresolved)}; what they would grant is not granted"
+        message = "" if not unresolved else f"{some(unresolved)}; what they would grant is not granted"
         return _Judgement(accepted, true("Accepted", "Accepted", message), tests)
     if unresolved:
-        return _Judgement(accepted, _refused("Unresolved", _some(unresolved), accepted), tests)
+        return _Judgement(accepted, _refused("Unresolved", some(unresolved), accepted), tests)
     if tests.failed:
         return _Judgement(accepted, _refused("TestsFailed", tests.first, accepted), tests)
     return _Judgement(accepted, true("Accepted", "Accepted"), tests, reading.spec)
@@ -135,11 +134,6 @@ def _refused(reason: str, message: str, accepted: Accepted | None) -> Condition:
         else "nothing is allowed by it"
     )
     return false("Accepted", reason, f"{message}. Until that is mended {effect}")
-
-
-def _some(messages: Sequence[str]) -> str:
-    more = f" (and {len(messages) - MAX_NAMED} more)" if len(messages) > MAX_NAMED else ""
-    return "; ".join(messages[:MAX_NAMED]) + more
 
 
 def _accept(policy: Policy, snapshot: PolicySnapshot, spec: TrustPolicySpec, now: datetime) -> Plan:
@@ -156,7 +150,7 @@ def _accept(policy: Policy, snapshot: PolicySnapshot, spec: TrustPolicySpec, now
         ]
     events = []
     if exposed:
-        text = f"{_some(exposed)}, which is isolated now: whoever brings it must be allowed by a rule (pods or cidr)"
+        text = f"{some(exposed)}, which is isolated now: whoever brings it must be allowed by a rule (pods or cidr)"
         events.append(Event("Warning", "ExposedTarget", text))
     number = max((one.revision for one in snapshot.revisions), default=0) + 1
     return Plan(
@@ -292,14 +286,14 @@ def _programmed(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement) ->
         return false(kind, "Conflict", f"NetworkPolicy {name} was not made by this operator; delete or rename it")
     waiting = [str(one.identity.workload) for one in snapshot.targets if one.programming == "pending"]
     if waiting:
-        return false(kind, "Programming", f"not written yet for {_some(waiting)}")
+        return false(kind, "Programming", f"not written yet for {some(waiting)}")
     closed = [
         f"{one.identity.workload} port {port.port}/{port.protocol}"
         for one in snapshot.targets
         for port in one.too_complex
     ]
     if closed:
-        text = f"{_some(closed)}: what Deny rules leave of a client has more than {MAX_PARTS} parts, so it stays closed"
+        text = f"{some(closed)}: what Deny rules leave of a client has more than {MAX_PARTS} parts, so it stays closed"
         return false(kind, "TooComplex", f"{text}; name fewer clients in Deny rules, or allow fewer by name")
     passive = sum(one.programming == "observed" for one in snapshot.targets)
     note = f", {passive} of them in enforcement: Observe, which isolates nothing" if passive else ""
@@ -332,11 +326,11 @@ def _enforced(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement, prog
     alone = [str(one.identity.workload) for one in enforcing if not one.points]
     if alone or not enforcing:
         text = "rules with methods, paths, users, keys, when or until need a decision point"
-        return false(kind, "NoDecisionPoint", f"{text}, and none reports for {_some(alone) or 'any target'}")
+        return false(kind, "NoDecisionPoint", f"{text}, and none reports for {some(alone) or 'any target'}")
     if not snapshot.delivery.published:
         return false(kind, "Publishing", "no bundle server serves the accepted version yet")
     if snapshot.lagging:
-        return false(kind, "Lagging", f"the accepted version is not reported by {_some(snapshot.lagging)}")
+        return false(kind, "Lagging", f"the accepted version is not reported by {some(snapshot.lagging)}")
     if programmed.status == "False":
         return replace(programmed, type=kind)
     return true(kind, "Acknowledged", f"reported by {sum(len(one.points) for one in enforcing)} decision points")
@@ -347,9 +341,9 @@ def _agreeing(programmed: Condition, snapshot: PolicySnapshot, spec: TrustPolicy
     kind, layers = "LayersAgree", spec.layers if spec is not None else []
     shadowed = sorted({name for one in snapshot.targets for name in one.shadowed or ()})
     if shadowed:
-        return false(kind, "Shadowed", f"NetworkPolicy {_some(shadowed)} lets in more than the table")
+        return false(kind, "Shadowed", f"NetworkPolicy {some(shadowed)} lets in more than the table")
     if snapshot.admission.differing:
-        return false(kind, "ConstraintsDiffer", _some(snapshot.admission.differing))
+        return false(kind, "ConstraintsDiffer", some(snapshot.admission.differing))
     if programmed.status != "True":
         return unknown(kind, programmed.reason, programmed.message)
     agreeing = ["network policies"]
@@ -359,7 +353,7 @@ def _agreeing(programmed: Condition, snapshot: PolicySnapshot, spec: TrustPolicy
         agreeing.append("bundles")
     if "Gatekeeper" in layers and snapshot.admission.installed:
         if snapshot.admission.awaited:
-            return unknown(kind, "Awaited", _some(snapshot.admission.awaited))
+            return unknown(kind, "Awaited", some(snapshot.admission.awaited))
         agreeing.append("constraints")
     return true(kind, "OneTable", f"the {', '.join(agreeing)} in the cluster are the table's own")
 
@@ -368,7 +362,7 @@ def _egress(snapshot: PolicySnapshot) -> Condition:
     if not snapshot.refusing:
         return true("EgressAccepted", "Accepted")
     named = [f"{client} has not named {server} in spec.egress.calls" for client, server in snapshot.refusing]
-    return false("EgressAccepted", "NotNamed", _some(named))
+    return false("EgressAccepted", "NotNamed", some(named))
 
 
 def _shadowed(snapshot: PolicySnapshot) -> Condition:
@@ -376,7 +370,7 @@ def _shadowed(snapshot: PolicySnapshot) -> Condition:
         return unknown("Shadowed", "Looking", "the namespace's pods are being looked at")
     names = sorted({name for one in snapshot.targets for name in one.shadowed or ()})
     if names:
-        text = f"NetworkPolicy {_some(names)} is not ours and lets in more than the table; network policies only add up"
+        text = f"NetworkPolicy {some(names)} is not ours and lets in more than the table; network policies only add up"
         return true("Shadowed", "ForeignPolicy", text)
     return false("Shadowed", "NotShadowed")
 

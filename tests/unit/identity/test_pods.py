@@ -13,7 +13,7 @@ from zerotrust.identity.pods import PodMatch, condition
         (PodMatch(3), "True", "Matching", "every pod"),
         (PodMatch(3, (("spy", "batch"),)), "False", "ForeignPods", "spy (ServiceAccount batch)"),
         (PodMatch(0, (("spy", "batch"),)), "False", "ForeignPods", "1 pods"),
-        (PodMatch(3, (), ("a", "b", "c", "d", "e")), "False", "UnlabelledPods", "a, b, c and 2 more"),
+        (PodMatch(3, (), ("a", "b", "c", "d", "e")), "False", "UnlabelledPods", "a, b, c (and 2 more)"),
         (PodMatch(3, (("spy", "batch"),), ("a",)), "False", "ForeignPods", "spy"),
     ],
     ids=["not-watched", "none", "right", "foreign", "foreign-only", "unlabelled", "both"],
