@@ -1,5 +1,6 @@
 """Revocations against the fake API server: what is written for one, and what is remembered when its identity is gone."""
 
+import asyncio
 import base64
 import json
 from collections import Counter
@@ -59,12 +60,20 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-async def test_a_revocation_costs_a_secret_a_status_and_the_memory(server: FakeApi, tmp_path: Path) -> None:
+def annotate(server: FakeApi, name: str, moment: datetime) -> None:
+    server.patch("ServiceIdentity", "orders", {"metadata": {"annotations": {name: times.render(moment)}}}, "shop")
+
+
+@pytest.mark.parametrize("by", ["spec", "annotation"])
+async def test_a_revocation_costs_a_secret_a_status_and_the_memory(server: FakeApi, tmp_path: Path, by: str) -> None:
     async with running(server, tmp_path) as rig:
         old = await issued(rig)
         server.reset_counts()
         cutoff = times.whole_seconds(now())
-        revoke(server, cutoff)
+        if by == "spec":
+            revoke(server, cutoff)
+        else:
+            annotate(server, naming.REVOKE_BEFORE, cutoff)
         await rig.until(lambda: leaf(rig) != old and remembered(server))
         await rig.idle()
         writes = Counter((verb, what) for verb, what, _, _ in rig.writes() if what != "events")
@@ -95,6 +104,25 @@ async def test_neither_a_restart_nor_a_removed_revocation_writes_or_lowers_anyth
         touched = {what for _, what, _, _ in rig.writes()}
         assert not touched & {"secrets", "configmaps", "serviceidentities/status"}
         assert (remembered(server), leaf(rig)) == (known, certificate)
+
+
+async def test_a_renewal_that_is_asked_for_costs_two_writes_and_a_restart_none(server: FakeApi, tmp_path: Path) -> None:
+    async with running(server, tmp_path) as rig:
+        old = await issued(rig)
+        await asyncio.sleep(1.1)  # a request counts when it is later than the last issue, in whole seconds
+        server.reset_counts()
+        annotate(server, naming.ROTATE_REQUESTED, now())
+        await rig.until(lambda: leaf(rig) != old)
+        await rig.idle()
+        writes = [(verb, what) for verb, what, _, _ in rig.writes() if what != "events"]
+        assert writes == [("patch", "secrets"), ("patch", "serviceidentities/status")]
+        renewed = leaf(rig)
+    server.reset_counts()
+    async with running(server, tmp_path) as rig:
+        await rig.watching()
+        await rig.idle()
+        assert not rig.writes()
+        assert leaf(rig) == renewed
 
 
 async def test_an_identity_that_is_created_anew_gets_no_certificate_from_before(

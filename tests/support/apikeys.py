@@ -126,6 +126,7 @@ class World:
         self.candidates: dict[str, ApiKeyText] = {}
         self.used: dict[str, datetime] = {}
         self.logs_since: datetime | None = None
+        self.annotated_rotation: datetime | None = None
         self.clock_is_watched = True
         self.served = Content()
         self.points = [DecisionPoint(Content(), START, Content()) for _ in range(points)]
@@ -210,6 +211,7 @@ class World:
             orphans=adoptable(remembered, self.existing, NAME),
             clock_agrees=not self.clock_is_watched or abs(self.offset) <= SKEW,
             logs_since=self.logs_since,
+            annotated_rotation=self.annotated_rotation,
         )
 
     # --- what the controller does ---

@@ -86,7 +86,7 @@ def decide(snapshot: ApiKeySnapshot) -> Decision:
     current, pending = _current(memory), _pending(snapshot, memory)
     why = None
     if pending is None:
-        why = rotation.cause(Evidence(spec, snapshot.uid, current, snapshot.secret, now))
+        why = rotation.cause(Evidence(spec, snapshot.uid, current, snapshot.secret, snapshot.rotation_requests, now))
     blocked = _blocked(snapshot, current, why) if why is not None or pending is not None else None
     generate = False
     if pending is None and (why is None or blocked is None):
@@ -286,7 +286,7 @@ def _is_usable(memory: Memory, held: Fingerprint) -> bool:
 def _wake(snapshot: ApiKeySnapshot, standing: Standing) -> datetime | None:
     """The next moment at which something changes by itself; what changes with reports and writes comes by itself."""
     spec, moments = snapshot.spec, list[datetime | None]()
-    moments += [spec.not_after, spec.rotation.requested_at]
+    moments += [spec.not_after, *snapshot.rotation_requests]
     if spec.not_after is not None:
         moments.append(spec.not_after - spec.rotation.overlap)
     patience = spec.rotation.retire_unused_after

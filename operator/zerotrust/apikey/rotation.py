@@ -1,7 +1,7 @@
 """Why a new key is made: a chain of small pure checks. The first that speaks is what a user reads in the event."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -17,12 +17,13 @@ BY_TIME = ("RotationRequested", "RotationDue")
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a check looks at; `current` is the newest key that was delivered."""
+    """What a check looks at; `current` is the newest key that was delivered, `requests` are times at which to rotate."""
 
     spec: ApiKeySpec
     uid: str
     current: Key | None
     secret: SecretView | None
+    requests: Sequence[datetime]
     now: datetime
 
 
@@ -90,8 +91,11 @@ def secret_changed(evidence: Evidence) -> Reason | None:
 
 def rotation_requested(evidence: Evidence) -> Reason | None:
     """Somebody asked for a rotation after the last one."""
-    requested, current = evidence.spec.rotation.requested_at, evidence.current
-    if requested is None or current is None or not current.issued < requested <= evidence.now:
+    current = evidence.current
+    if current is None:
+        return None
+    requested = max((one for one in evidence.requests if current.issued < one <= evidence.now), default=None)
+    if requested is None:
         return None
     return Reason("RotationRequested", f"a rotation was requested at {times.render(requested)}")
 

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from zerotrust.apikey.key import Digest, KeyID
 from zerotrust.apikey.memory import Memory
 from zerotrust.apikey.resource import ApiKeySpec
+from zerotrust.common.conditions import Condition
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,8 @@ class ApiKeySnapshot:
     spec is taken by somebody else's Secret. `published` tells how far a key's digest is, `withdrawn` how far its revocation is,
     `last_used` the latest use that decision logs told of. `grace` is how long a decision point can run an old policy bundle
     (its validity and the clocks' difference). `logs_since` is since when decision logs were followed without a gap, None while
-    they are not. `clock_agrees` is False while the local clock and the API server's differ.
+    they are not. `clock_agrees` is False while the local clock and the API server's differ. `annotated_rotation` is the time in
+    the annotation `zerotrust.dev/rotate-requested-at`; `unreadable` tells of one that is none.
     """
 
     spec: ApiKeySpec
@@ -75,3 +77,11 @@ class ApiKeySnapshot:
     room: bool = True
     clock_agrees: bool = True
     logs_since: datetime | None = None
+    annotated_rotation: datetime | None = None
+    unreadable: tuple[Condition, ...] = ()
+
+    @property
+    def rotation_requests(self) -> tuple[datetime, ...]:
+        """When rotations were, or are to be, asked for: in the spec and by annotation."""
+        both = (self.spec.rotation.requested_at, self.annotated_rotation)
+        return tuple(moment for moment in both if moment is not None)

@@ -94,6 +94,7 @@ def conditions(snapshot: ApiKeySnapshot, standing: Standing) -> list[Condition]:
         else false("Suspended", "NotSuspended"),
         _unused(snapshot, standing),
         _revoked(snapshot, standing),
+        *snapshot.unreadable,
     ]
     ready, because = found[0], standing.blocked
     if ready.status == "True" or ready.reason == "Suspended":

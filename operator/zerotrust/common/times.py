@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 PATTERN = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$"
 _WHOLE = re.compile(PATTERN)
+_LAST = datetime.max.replace(microsecond=0, tzinfo=UTC)
 
 
 def parse(text: str) -> datetime:
@@ -43,5 +44,6 @@ def whole_seconds(moment: datetime) -> datetime:
 
 
 def next_whole_second(moment: datetime) -> datetime:
-    """Round up to a whole second; what is one already stays."""
-    return whole_seconds(moment) if not moment.microsecond else whole_seconds(moment) + timedelta(seconds=1)
+    """Round up to a whole second; what is one already stays, and so does the last one of year 9999."""
+    whole = whole_seconds(moment)
+    return whole if whole in (moment, _LAST) else whole + timedelta(seconds=1)

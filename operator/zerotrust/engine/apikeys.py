@@ -18,6 +18,7 @@ from zerotrust.common.errors import SpecError
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ConfigMap, Plain
 from zerotrust.common.plan import Apply, Delete, Plan, Touch
+from zerotrust.common.requests import asked_at, unreadable
 from zerotrust.engine.apikeybook import ApiKey, ApiKeyBook, record_namespace, record_ref
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import Clock
@@ -188,6 +189,8 @@ class ApiKeyController:
             room=records.has_room(self._book.shards(ref.namespace), resource.meta.uid),
             clock_agrees=skew is None or abs(skew) <= MAX_SKEW,
             logs_since=self._enforcement.logs_since(ref.namespace),
+            annotated_rotation=asked_at(resource.meta, naming.ROTATE_REQUESTED),
+            unreadable=tuple(unreadable(resource.meta, naming.ROTATE_REQUESTED)),
         )
         return Work(resource, place, view, there, elsewhere, self._cache.get(survey_ref(ref.namespace)))
 

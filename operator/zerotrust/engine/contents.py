@@ -15,8 +15,8 @@ from zerotrust.engine.clock import Clock
 from zerotrust.engine.policybook import POLICIES, AcceptedVersion, PolicyBook
 from zerotrust.engine.trustdomains import Domain, TrustDomains
 from zerotrust.engine.trustdomains import Identity as ObservedIdentity
-from zerotrust.identity.resource import ServiceIdentitySpec
 from zerotrust.identity.snapshot import service_account
+from zerotrust.identity.wanted import asked_cutoff
 from zerotrust.opabundle import record, revocations
 from zerotrust.opabundle.archive import Kind
 from zerotrust.opabundle.document import Server, content_hash, policy_document, revocations_document
@@ -59,7 +59,7 @@ class BundleContents:
         self._cutoffs: dict[SpiffeID, Cutoff] | None = None
         self._asked: tuple[Change, frozenset[str]] | None = None
         cache.index(RECORDS, "ConfigMap", self._recorded)
-        cache.index(REVOKING, "ServiceIdentity", lambda one: [""] if _cutoff(one) is not None else [])
+        cache.index(REVOKING, "ServiceIdentity", lambda one: [""] if asked_cutoff(one) is not None else [])
         cache.listen(self._changed)
 
     def _recorded(self, one: ConfigMap) -> list[str]:
@@ -206,7 +206,7 @@ class BundleContents:
         """The cut-offs that ServiceIdentities ask for now."""
         asked: dict[SpiffeID, datetime] = {}
         for one in self._cache.find(REVOKING, ""):
-            name, before = self.spiffe_id(Workload(one.meta.namespace, one.meta.name)), _cutoff(one)
+            name, before = self.spiffe_id(Workload(one.meta.namespace, one.meta.name)), asked_cutoff(one)
             if name is not None and before is not None:
                 asked[name] = max(before, asked.get(name, before))
         return asked
@@ -259,9 +259,4 @@ class BundleContents:
 
 def _revokes(change: Change) -> bool:
     both = (change.old, change.new) if change.ref.kind == "ServiceIdentity" else ()
-    return any(one is not None and _cutoff(one) is not None for one in both)
-
-
-def _cutoff(identity: ObservedIdentity) -> datetime | None:
-    spec = identity.spec
-    return spec.revocation.before if isinstance(spec, ServiceIdentitySpec) and spec.revocation is not None else None
+    return any(one is not None and asked_cutoff(one) is not None for one in both)

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from zerotrust.common import times
+from zerotrust.common import naming, times
 from zerotrust.common.conditions import Condition, false, find, merge, true
 from zerotrust.common.errors import SpecError
 from zerotrust.common.observed import CustomResource
 from zerotrust.common.plan import Event
+from zerotrust.common.requests import unreadable
 from zerotrust.common.status import news_of_violations, violations_of
 from zerotrust.identity import pods
 from zerotrust.identity.pods import PodMatch
@@ -85,6 +86,7 @@ def _conditions(resource: CustomResource[ServiceIdentitySpec], standing: Standin
         conditions.append(true("Stalled", standing.blocked.word, standing.blocked.message))
     elif reason is not None and standing.blocked is not None and standing.blocked.word != "Paused":
         conditions.append(true("Reconciling", standing.blocked.word, standing.blocked.message))
+    conditions += unreadable(resource.meta, naming.ROTATE_REQUESTED, naming.REVOKE_BEFORE)
     fields = _fields_without_effect(resource)
     if fields:
         message = f"have no effect in this version: {', '.join(fields)}"

@@ -5,6 +5,7 @@ from datetime import datetime
 from zerotrust.common import durations, naming, times
 from zerotrust.common.errors import SpecError
 from zerotrust.common.observed import CustomResource, controller_uid
+from zerotrust.common.requests import asked_at
 from zerotrust.identity.renewal import Reason, Wanted
 from zerotrust.identity.resource import ServiceIdentitySpec
 from zerotrust.identity.snapshot import IdentitySnapshot, secret_name, service_account
@@ -123,8 +124,8 @@ def _wanted(snapshot: IdentitySnapshot, now: datetime) -> Wanted | Reason:
                 f"spec.certificate.dnsNames: {name} is not in namespace {resource.meta.namespace};"
                 f" write <service>.{resource.meta.namespace}.svc",
             )
-    asked_at = (spec.rotation.requested_at, _annotated_rotation(resource))
-    requests = [moment for moment in asked_at if moment is not None]
+    both = (spec.rotation.requested_at, asked_at(resource.meta, naming.ROTATE_REQUESTED))
+    requests = [moment for moment in both if moment is not None]
     known = cutoffs(snapshot)
     return Wanted(
         spiffe_id=SpiffeID.of_service_account(
@@ -141,15 +142,17 @@ def _wanted(snapshot: IdentitySnapshot, now: datetime) -> Wanted | Reason:
     )
 
 
+def asked_cutoff(resource: CustomResource[ServiceIdentitySpec]) -> datetime | None:
+    """Return the later of the cut-offs that the spec and the annotation `zerotrust.dev/revoke-before` ask for."""
+    spec, annotated = resource.spec, asked_at(resource.meta, naming.REVOKE_BEFORE)
+    written = spec.revocation.before if isinstance(spec, ServiceIdentitySpec) and spec.revocation is not None else None
+    return max((one for one in (written, annotated) if one is not None), default=None)
+
+
 def cutoffs(snapshot: IdentitySnapshot) -> tuple[datetime, ...]:
-    """The cut-offs that the spec asks for and that the operator remembers, rounded up: certificates count whole seconds.
+    """The cut-offs that are asked for and that the operator remembers, rounded up: certificates count whole seconds.
 
     Both count, so a revocation that was removed or lowered, or whose ServiceIdentity was created anew, stays in force.
     """
-    spec = snapshot.resource.spec
-    asked = spec.revocation.before if isinstance(spec, ServiceIdentitySpec) and spec.revocation is not None else None
-    return tuple(times.next_whole_second(one) for one in (asked, snapshot.remembered_cutoff) if one is not None)
-
-
-def _annotated_rotation(resource: CustomResource[ServiceIdentitySpec]) -> datetime | None:
-    return times.parse_or_none(resource.meta.annotations.get(naming.ROTATE_REQUESTED))
+    known = (asked_cutoff(snapshot.resource), snapshot.remembered_cutoff)
+    return tuple(times.next_whole_second(one) for one in known if one is not None)

@@ -205,6 +205,18 @@ def test_a_request_rotates_once_and_a_revert_not_at_all() -> None:
         assert events(world) == []
 
 
+def test_a_request_by_annotation_rotates_once_and_an_older_one_not_at_all() -> None:
+    world = ready(rotation={"requestedAt": times.render(START - days(1))})
+    asked = world.annotated_rotation = world.now + hours(1)
+    assert events(world) == []
+    assert decide(world.snapshot()).wake == asked
+    world.now += hours(1)
+    assert events(world).count("KeyIssued") == 1
+    for older in (asked, asked - hours(2), None):
+        world.annotated_rotation = older
+        assert events(world) == []
+
+
 def test_a_request_within_a_second_is_met_once() -> None:
     world = ready()
     world.now += timedelta(milliseconds=700)

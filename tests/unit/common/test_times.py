@@ -107,3 +107,7 @@ def test_what_is_no_text_is_no_time(value: object) -> None:
 
 def test_whole_seconds_drops_the_fraction_and_never_rounds_up() -> None:
     assert times.whole_seconds(NOON + timedelta(microseconds=999_999)) == NOON
+
+
+def test_the_end_of_all_years_is_not_rounded_up() -> None:
+    assert times.next_whole_second(times.parse("9999-12-31T23:59:59.5Z")) == times.parse("9999-12-31T23:59:59Z")

@@ -24,6 +24,7 @@ from tests.support.builders import (
 )
 from tests.support.decisions import decide
 from tests.support.plans import conditions, events, has_issued, issue_reason, leaf, message, ready
+from zerotrust.common import naming, times
 from zerotrust.common.plan import Plan
 from zerotrust.identity import renewal
 from zerotrust.pki.secret import observe
@@ -50,6 +51,23 @@ def test_a_certificate_from_before_the_cutoff_is_replaced_at_once() -> None:
     again = decide(identity=with_status(identity, plan), secret=renewed, now=LATER + seconds(1))
     assert not has_issued(again)
     assert again.events == ()
+
+
+def test_an_annotation_revokes_as_the_spec_does_and_the_later_one_counts() -> None:
+    early, late = times.render(LATER - minutes(30)), times.render(LATER - seconds(5))
+    for written, annotated in ((early, late), (late, early), (None, late)):
+        spec = {"revocation": {"before": written}} if written is not None else {}
+        identity = an_identity(annotations={naming.REVOKE_BEFORE: annotated}, **spec)
+        plan = decide(identity=identity, secret=an_issued_secret(), now=LATER)
+        assert issue_reason(plan) == "Revoked"
+        assert status(plan)["revokedBefore"] == late
+
+
+def test_an_annotation_revokes_although_the_spec_cannot_be_used() -> None:
+    identity = an_identity(annotations={naming.REVOKE_BEFORE: times.render(LATER)}, certificate={"duration": "1s"})
+    plan = decide(identity=identity, secret=an_issued_secret(), now=LATER)
+    assert ready(plan) == ("False", "InvalidSpec")
+    assert status(plan)["revokedBefore"] == times.render(LATER)
 
 
 def test_the_cutoff_itself_and_what_is_later_is_not_revoked() -> None:

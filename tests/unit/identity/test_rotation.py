@@ -16,11 +16,7 @@ from tests.support.builders import (
     the_secret_that,
 )
 from tests.support.decisions import decide
-from tests.support.plans import (
-    has_issued,
-    issue_reason,
-    value,
-)
+from tests.support.plans import conditions, has_issued, issue_reason, message, ready, value
 from zerotrust.common import naming
 from zerotrust.pki import secret
 from zerotrust.pki.secret import observe
@@ -91,7 +87,19 @@ def test_a_request_for_the_future_does_not_hide_one_that_is_due() -> None:
     assert has_issued(decide(identity=identity, secret=an_issued_secret(), now=NOW + minutes(6)))
 
 
-@pytest.mark.parametrize("text", ["", "now", "2026-13-01T00:00:00Z", "9999-99-99T99:99:99Z", "2026-11-22"])
-def test_an_annotation_that_is_no_time_is_ignored(text: str) -> None:
-    identity = an_identity(annotations={naming.ROTATE_REQUESTED: text})
-    assert not has_issued(decide(identity=identity, secret=an_issued_secret(), now=NOW + minutes(6)))
+@pytest.mark.parametrize(
+    "text", ["", "now", "2026-13-01T00:00:00Z", "9999-99-99T99:99:99Z", "2026-11-22", "0001-01-01T00:00:00Z"]
+)
+@pytest.mark.parametrize("name", [naming.ROTATE_REQUESTED, naming.REVOKE_BEFORE])
+def test_an_annotation_that_is_no_time_does_nothing_and_is_told(text: str, name: str) -> None:
+    plan = decide(identity=an_identity(annotations={name: text}), secret=an_issued_secret(), now=NOW + minutes(6))
+    assert not has_issued(plan)
+    assert ready(plan)[0] == "True"
+    assert conditions(plan)["RequestUnreadable"] == ("True", "NotATime")
+    assert name in message(plan, "RequestUnreadable")
+
+
+def test_annotations_that_are_times_are_not_told() -> None:
+    identity = an_identity(annotations={naming.ROTATE_REQUESTED: "2026-11-22T12:05:00Z"})
+    plan = decide(identity=identity, secret=an_issued_secret(), now=NOW + minutes(6))
+    assert "RequestUnreadable" not in conditions(plan)
