@@ -95,6 +95,18 @@ MODULES = (
         "the first build takes about 7 minutes on 2 cores",
     ),
     Module(
+        MODULES_FOLDER / "helm",
+        {"helm": "helm.sh/helm/v3/cmd/helm"},
+        f"{_STRIP} -X helm.sh/helm/v3/internal/version.version=v3.22.0",
+        "the first build takes about 2 minutes on 2 cores",
+    ),
+    Module(
+        MODULES_FOLDER / "kubeconform",
+        {"kubeconform": "github.com/yannh/kubeconform/cmd/kubeconform"},
+        _STRIP,
+        "the first build takes a few seconds",
+    ),
+    Module(
         MODULES_FOLDER / "opa-envoy-plugin",
         {"opa-envoy-plugin": "github.com/open-policy-agent/opa-envoy-plugin/cmd/opa-envoy-plugin"},
         _STRIP,
