@@ -355,8 +355,8 @@ def test_the_api_server_finds_no_fault_with_the_expressions(cluster: Protected, 
 
 def test_the_operators_namespace_is_the_one_of_the_manifests() -> None:
     text = (ROOT / "manifests" / "admission" / "protected-objects.yaml").read_text()
-    base = (ROOT / "manifests" / "base" / "kustomization.yaml").read_text()
-    assert f"namespace: {OPERATOR_NAMESPACE}" in base
+    base = (ROOT / "manifests" / "base" / "namespace.yaml").read_text()
+    assert f"name: {OPERATOR_NAMESPACE}\n" in base
     assert text.count(f"system:serviceaccount:{OPERATOR_NAMESPACE}:zerotrust-controller") == 2
     assert f"kubernetes.io/metadata.name: {OPERATOR_NAMESPACE}" in text
 
