@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hack.reference.conditions import reasons
+
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "operator"
 PACKAGE = SOURCE / "zerotrust"
@@ -274,25 +276,3 @@ def test_every_reason_is_explained() -> None:
     words = {word for module in modules("trustdomain", "identity", "apikey", "policy") for word in reasons(module.tree)}
     assert {"Issued", "AuthorityMissing", "FieldsWithoutEffect", "NearExpiry"} <= words
     assert not [word for word in sorted(words) if f"`{word}`" not in guide]
-
-
-def reasons(tree: ast.Module) -> Iterator[str]:
-    """The constants that stand where a reason belongs, also where a variable was given one of several first."""
-    position = {"true": 1, "false": 1, "unknown": 1, "Event": 1, "Reason": 0}
-    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
-        assigned = {
-            target.id: node.value
-            for node in ast.walk(function)
-            if isinstance(node, ast.Assign)
-            for target in node.targets
-            if isinstance(target, ast.Name)
-        }
-        for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
-            name = call.func.id if isinstance(call.func, ast.Name) else ""
-            if len(call.args) <= position.get(name, len(call.args)):
-                continue
-            argument: ast.expr = call.args[position[name]]
-            if isinstance(argument, ast.Name):
-                argument = assigned.get(argument.id, argument)
-            texts = [node.value for node in ast.walk(argument) if isinstance(node, ast.Constant)]
-            yield from (text for text in texts if isinstance(text, str) and re.fullmatch("[A-Z][A-Za-z]+", text))
