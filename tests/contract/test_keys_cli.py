@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from click.testing import CliRunner, Result
 
 from tests.contract.test_apikeys import bundles, condition, issued, partner, point, report, secret, serving, status
@@ -17,7 +16,7 @@ from tests.support.fakeapi import FakeApi, Respond
 from tests.support.rig import OPERATOR_NAMESPACE, resource, running
 from zerotrust.apikey.key import generate
 from zerotrust.cli.main import zerotrust
-from zerotrust.common import times
+from zerotrust.common import naming, times
 from zerotrust.opabundle.reports import Point
 
 PLACE = ("-n", "shop")
@@ -192,11 +191,11 @@ async def test_a_rotation_under_way_is_not_asked_for_twice(server: FakeApi, tmp_
             old = await issued(rig)
         first = await console("rotate", "partner", *PLACE, "-o", "json")
         assert json.loads(first.stdout)["changed"] is True
-        asked = server.get("ApiKey", "partner", "shop")["spec"]["rotation"]["requestedAt"]
+        asked = requested(server)
         await asyncio.sleep(1.1)  # a request made now would be a later one, in whole seconds
         second = await console("rotate", "partner", *PLACE)
         assert "is under way; nothing was changed" in second.stdout
-        assert server.get("ApiKey", "partner", "shop")["spec"]["rotation"]["requestedAt"] == asked
+        assert requested(server) == asked
         late = await console("rotate", "partner", *PLACE, "--wait", "--timeout", "1s")
         assert late.exit_code == 1
         assert "no new key after 1." in late.stdout
@@ -208,26 +207,17 @@ async def test_a_rotation_under_way_is_not_asked_for_twice(server: FakeApi, tmp_
             assert status(server)["previousKeyID"] == old
 
 
-@pytest.mark.parametrize(
-    ("metadata", "sentence"),
-    [
-        ({}, "Where this ApiKey is deployed from git"),
-        ({"annotations": {"argocd.argoproj.io/tracking-id": "x"}}, "Argo CD deploys this ApiKey"),
-        ({"labels": {"kustomize.toolkit.fluxcd.io/name": "x"}}, "Flux deploys this ApiKey"),
-    ],
-)
-async def test_rotate_says_what_git_would_do(
-    server: FakeApi, console: Console, metadata: dict[str, Any], sentence: str
-) -> None:
+async def test_rotate_writes_an_annotation_and_nothing_else(server: FakeApi, console: Console) -> None:
+    """A deployment from git that knows no such annotation has nothing to put back."""
     told = {"keyID": "AAAAAAAAAAAA", "issuedAt": "2026-01-01T00:00:00Z"}
-    server.create(with_status("partner", told, metadata=metadata))
+    before = server.create(with_status("partner", told, metadata={"annotations": {"team": "a"}}))
     result = await console("rotate", "partner", *PLACE)
     assert result.exit_code == 0, result.output
-    assert sentence in result.stdout
-    asked = server.get("ApiKey", "partner", "shop")["spec"]["rotation"]["requestedAt"]
-    written = yaml.safe_load(result.stdout[result.stdout.index("spec:\n") :])
-    assert written == {"spec": {"rotation": {"requestedAt": asked}}}
-    assert abs(times.parse(asked) - datetime.now(UTC)) < timedelta(minutes=1)
+    after = server.get("ApiKey", "partner", "shop")
+    assert after["spec"] == before["spec"]
+    assert after["metadata"]["generation"] == before["metadata"]["generation"]
+    assert after["metadata"]["annotations"] == {"team": "a", naming.ROTATE_REQUESTED: requested(server)}
+    assert abs(times.parse(requested(server)) - datetime.now(UTC)) < timedelta(minutes=1)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +241,8 @@ async def test_rotate_refuses_what_would_do_nothing(
 
 async def test_a_planned_rotation_that_is_replaced_is_told(server: FakeApi, console: Console) -> None:
     told = {"keyID": "AAAAAAAAAAAA", "issuedAt": "2026-01-01T00:00:00Z"}
-    server.create(with_status("partner", told, rotation={"requestedAt": "2999-01-01T00:00:00Z"}))
+    planned = {"annotations": {naming.ROTATE_REQUESTED: "2999-01-01T00:00:00Z"}}
+    server.create(with_status("partner", told, metadata=planned))
     result = await console("rotate", "partner", *PLACE)
     assert "planned for 2999-01-01T00:00:00Z" in result.stdout
 
@@ -260,7 +251,7 @@ async def test_what_is_not_there(server: FakeApi, console: Console) -> None:
     for command in ("rotate", "revoke"):
         result = await console(command, "nobody", *PLACE)
         assert result.exit_code == 2
-        assert "there is no ApiKey shop/nobody; `zerotrust keys list -A`" in result.stderr
+        assert "there is no ApiKey shop/nobody; there is none of this kind in namespace shop" in result.stderr
     empty = await console("list")
     assert (empty.exit_code, empty.stdout) == (0, "")
     assert "No ApiKeys found" in empty.stderr
@@ -340,6 +331,11 @@ async def test_who_may_not_list_every_namespace_is_told_what_to_write(server: Fa
     result = await console("inspect", stdin=a_key())
     assert result.exit_code == 2
     assert "give -n NAMESPACE" in result.stderr
+
+
+def requested(server: FakeApi) -> str:
+    """The rotation that an annotation asks for."""
+    return str(server.get("ApiKey", "partner", "shop")["metadata"]["annotations"][naming.ROTATE_REQUESTED])
 
 
 def a_key(key_id: str = "") -> str:

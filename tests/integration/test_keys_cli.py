@@ -15,6 +15,7 @@ import pytest
 from hack.controlplane import EXISTING_CLUSTER
 from tests.support.decision_points import DecisionPoints
 from tests.support.deployment import ROOT, Running, deployed
+from zerotrust.common import naming
 from zerotrust.common.naming import API_VERSION
 
 pytestmark = [
@@ -138,9 +139,12 @@ async def test_a_key_is_listed_rotated_inspected_and_revoked(cluster: Running, t
             lambda: cluster.conditions("zkey", "from-git", "shop").get("Ready", " ")[0] == "True",
             "another key is there",
         )
-        told = await user("rotate", "from-git", "-n", "shop", "--dry-run")
-        assert told.code == 0, told
-        assert "deployer has written this field, and puts its own value back when it applies again." in told.out
+        asked = await user("rotate", "from-git", "-n", "shop")
+        assert asked.code == 0, asked
+        cluster.plane.kubectl("apply", "--server-side", "--field-manager=deployer", "-f", "-", stdin=body)
+        assert naming.ROTATE_REQUESTED in get(cluster, "zkey", "from-git")["metadata"]["annotations"], (
+            "git takes nothing back"
+        )
 
         opa.stop(grace=0)
         late = await user("revoke", "partner", "-n", "shop", "--current", "--wait", "--timeout", "8s")

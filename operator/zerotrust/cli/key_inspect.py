@@ -13,7 +13,8 @@ from zerotrust.apikey.memory import Key, Memory
 from zerotrust.apikey.projection import BACKDATE
 from zerotrust.apikey.resource import ApiKeySpec
 from zerotrust.apikey.rotation import good_until, lifetime_end
-from zerotrust.cli.key_cluster import ApiKey, Records, Refused, Remembered, moment
+from zerotrust.cli.cluster import Refused
+from zerotrust.cli.key_cluster import ApiKey, Records, Remembered, moment
 from zerotrust.cli.key_list import holder_of
 from zerotrust.common import times
 from zerotrust.common.errors import SpecError

@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from zerotrust.apikey.resource import ApiKeySpec
-from zerotrust.cli.key_cluster import ApiKey, is_judged, moment
+from zerotrust.cli.following import is_judged
+from zerotrust.cli.key_cluster import ApiKey, moment
 from zerotrust.cli.policies import printable, say
 from zerotrust.common import times
 

@@ -5,15 +5,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import click
+
 from zerotrust.apikey.resource import MAX_REVOKED, ApiKeySpec
 from zerotrust.apikey.rotation import good_until
-from zerotrust.cli.key_cluster import ApiKey, Cluster, Found, Records, Refused, is_judged, moment
-from zerotrust.cli.key_following import Followed, follow, told
+from zerotrust.cli.cluster import ATTEMPTS, Refused
+from zerotrust.cli.following import Followed, follow, is_judged, told
+from zerotrust.cli.key_cluster import ApiKey, Cluster, Found, Records, moment
+from zerotrust.cli.options import EXIT_DONE, EXIT_NOT_YET, emit, emit_first
+from zerotrust.cli.policies import say
 from zerotrust.common import times
 from zerotrust.common.conditions import find
 from zerotrust.kube.errors import Conflict
-
-ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,10 @@ class Choice:
     key_ids: tuple[str, ...] = ()
     current: bool = False
     everything: bool = False
+
+    def __post_init__(self) -> None:
+        if sum((bool(self.key_ids), self.current, self.everything)) > 1:
+            raise click.UsageError("Give one of --key-id, --current and --all.")
 
     def __bool__(self) -> bool:
         return bool(self.key_ids or self.current or self.everything)
@@ -79,6 +86,30 @@ def _revoked_in_status(one: ApiKey) -> set[str]:
     return {str(one.status.get("keyID"))} if ready.get("reason") == "KeyRevoked" else set()
 
 
+async def carry_out(
+    cluster: Cluster,
+    place: tuple[str, str],
+    choice: Choice,
+    operator_namespace: str,
+    patience: timedelta | None,
+    output: str,
+    *,
+    dry_run: bool,
+) -> int:
+    """Revoke keys of the ApiKey at `place`, wait until that is acknowledged unless `patience` is None; return the exit code."""
+    made = await revoke(cluster, *place, choice, operator_namespace, dry_run=dry_run)
+    if made.unsure:
+        say(f"Warning: {made.unsure}", err=True)
+    words = in_words(made, dry_run=dry_run)
+    if patience is None or dry_run:
+        emit(output, document(made, None, dry_run=dry_run), words)
+        return EXIT_DONE
+    emit_first(output, words)
+    followed = await wait(cluster, made, patience)
+    emit(output, document(made, followed, dry_run=False), outcome(followed, made))
+    return EXIT_DONE if followed.ending == "done" else EXIT_NOT_YET
+
+
 async def revoke(
     cluster: Cluster, namespace: str, name: str, choice: Choice, operator_namespace: str, *, dry_run: bool
 ) -> Revocation:
@@ -92,7 +123,7 @@ async def revoke(
         try:
             # The list is replaced as a whole (RFC 7396), and only if nobody has changed it since it was read.
             ids = [*found.spec.revoked_key_ids, *wanted.added]
-            changed = await cluster.change(found, {"revokedKeyIDs": ids})
+            changed = await cluster.change_key(found, {"spec": {"revokedKeyIDs": ids}})
             return Revocation(changed, wanted.added, wanted.stood, wanted.current, wanted.unsure)
         except Conflict:
             if attempt == ATTEMPTS:
@@ -152,7 +183,7 @@ def _listed(good: Sequence[Good]) -> list[str]:
     return ["Good now:", *(f"  {one}" for one in good)] if good else ["No key is good now."]
 
 
-async def wait(cluster: Cluster, made: Revocation, timeout: timedelta) -> Followed:
+async def wait(cluster: Cluster, made: Revocation, timeout: timedelta) -> Followed[Found]:
     """Follow until every decision point has reported that it refuses the keys."""
 
     def is_strange(found: Found) -> str:
@@ -160,10 +191,10 @@ async def wait(cluster: Cluster, made: Revocation, timeout: timedelta) -> Follow
         return f"{', '.join(strangers)} is no key of this ApiKey, and is ignored" if strangers else ""
 
     return await follow(
-        cluster,
+        cluster.again,
         made.found,
         lambda found: is_acknowledged(found) and not is_strange(found),
-        lambda found: told(found, "Revoked"),
+        lambda found: told(found.resource, "Revoked"),
         timeout,
         is_strange,
     )
@@ -202,7 +233,7 @@ def _what_follows(spec: ApiKeySpec) -> str:
     return "it is the key in use: a new one follows in the Secret, and until a client reads that it is refused"
 
 
-def outcome(followed: Followed, made: Revocation) -> str:
+def outcome(followed: Followed[Found], made: Revocation) -> str:
     """How the wait ended."""
     status, place = followed.found.resource.status, made.found.place
     match followed.ending:
@@ -219,7 +250,7 @@ def outcome(followed: Followed, made: Revocation) -> str:
             )
 
 
-def document(made: Revocation, followed: Followed | None, *, dry_run: bool) -> Mapping[str, Any]:
+def document(made: Revocation, followed: Followed[Found] | None, *, dry_run: bool) -> Mapping[str, Any]:
     """What scripts get."""
     told = {
         "namespace": made.found.resource.meta.namespace,
@@ -230,5 +261,5 @@ def document(made: Revocation, followed: Followed | None, *, dry_run: bool) -> M
     }
     if followed is None:
         return told
-    ended = {"ending": followed.ending, "seconds": round(followed.took.total_seconds(), 1), "waitedFor": followed.last}
-    return {**told, **ended, "effectiveAt": (followed.found.resource.status.get("revocation") or {}).get("effectiveAt")}
+    effective = (followed.found.resource.status.get("revocation") or {}).get("effectiveAt")
+    return {**told, **followed.to_document(), "effectiveAt": effective}

@@ -153,18 +153,18 @@ def test_without_records_an_id_proves_nothing(
 def test_what_is_good_now() -> None:
     keys = (a_record(OTHER, retires=NOW + HOUR), a_record())
     api_key = an_api_key(status=a_status(previousKeyID=OTHER.id, overlapEndsAt=times.render(NOW + HOUR)))
-    with_records = good_keys(Found(api_key), recorded(*keys), NOW)
+    with_records = good_keys(Found(api_key, {}), recorded(*keys), NOW)
     assert [str(one) for one in with_records] == [
         f"{KEY.id}  in use, good until 2026-06-01T22:00:00Z",
         f"{OTHER.id}  older, in overlap, good until 2026-06-01T13:00:00Z",
     ]
-    assert good_keys(Found(api_key), Records(unreadable="no"), NOW) == with_records
+    assert good_keys(Found(api_key, {}), Records(unreadable="no"), NOW) == with_records
     ended = (a_record(OTHER, retires=NOW), a_record(revoked=NOW))
-    assert good_keys(Found(api_key), recorded(*ended), NOW) == []
+    assert good_keys(Found(api_key, {}), recorded(*ended), NOW) == []
     listed = an_api_key(status=a_status(), revokedKeyIDs=[KEY.id])
-    assert good_keys(Found(listed), recorded(a_record()), NOW) == []
+    assert good_keys(Found(listed, {}), recorded(a_record()), NOW) == []
     revoked = an_api_key(status=with_condition("Ready", "False", "KeyRevoked"))
-    assert good_keys(Found(revoked), Records(unreadable="no"), NOW) == []
+    assert good_keys(Found(revoked, {}), Records(unreadable="no"), NOW) == []
 
 
 @pytest.mark.parametrize(
