@@ -807,9 +807,8 @@ def test_the_digest_survives_the_api_server(server: ApiServer) -> None:
         assert reading.spec is not None
         assert reading == read(spec)
         assert digest(reading.spec) == digest(parse(TrustPolicySpec, spec, "spec"))
-        assert answer["spec"] == parse(TrustPolicySpec, spec, "spec").model_dump(
-            mode="json", by_alias=True, exclude_none=True
-        )
+        for name in ("rules", "tests"):  # as written: Argo CD compares lists whole
+            assert answer["spec"].get(name, []) == spec.get(name, [])
 
 
 OTHERS: tuple[Any, ...] = (

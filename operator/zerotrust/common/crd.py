@@ -35,6 +35,7 @@ def custom_resource_definition(kind: Kind) -> dict[str, Any]:
             "status": schema_of(kind.status),
         },
     }
+    _leave_lists_as_written(spec)
     if not spec.get("required"):  # an object without a spec is written `kubectl create`-style: everything defaulted
         root.pop("required")
         spec["default"] = kind.spec().model_dump(mode="json", by_alias=True, exclude_none=True)
@@ -76,6 +77,21 @@ def custom_resource_definition(kind: Kind) -> dict[str, Any]:
             ],
         },
     }
+
+
+def _leave_lists_as_written(node: dict[str, Any], inside: bool = False) -> None:
+    """Take the defaults out of what is below lists, where only the description tells them: the models know them.
+
+    Who compares an object with its manifest compares lists whole, as JSON merge patches do (RFC 7386), so a default that the
+    API server filled in there would be a difference for ever: Argo CD would show it, and sync again and again.
+    """
+    default = node.pop("default", None) if inside else None
+    if isinstance(default, str | bool):
+        node["description"] += f" Default: {str(default).lower() if isinstance(default, bool) else default}."
+    for child in node.get("properties", {}).values():
+        _leave_lists_as_written(child, inside)
+    if "items" in node:
+        _leave_lists_as_written(node["items"], inside=True)
 
 
 def _keep_unknown_fields(node: dict[str, Any]) -> None:
