@@ -41,7 +41,7 @@ class Replica:
         self.contents = BundleContents(self.cache, self.book, domains, clock)
         self.keys: dict[str, SigningKey] = {KEY.id: KEY}
         self.confirmed: datetime | None = clock.now()
-        self.publisher = Publisher(self.contents, self.shelf, lambda: self.keys, lambda: self.confirmed, OPERATOR)
+        self.publisher = Publisher(self.contents, self.shelf, lambda: self.keys, lambda _: self.confirmed, OPERATOR)
         self.cache.listen(self.publisher.changed)
 
     def hear(self, body: Mapping[str, Any]) -> None:

@@ -25,14 +25,14 @@ Keys = Callable[[], Mapping[str, SigningKey]]
 
 
 class Publisher:
-    """Keeps the shelf as the record says. `confirmed` is up to when this replica's cache is known to miss nothing."""
+    """Keeps the shelf as the record says. `confirmed` is up to when this replica is known to miss nothing of a namespace."""
 
     def __init__(
         self,
         contents: BundleContents,
         shelf: Shelf,
         keys: Keys,
-        confirmed: Callable[[], datetime | None],
+        confirmed: Callable[[str], datetime | None],
         instance: str,
     ) -> None:
         self._contents, self._shelf, self._keys = contents, shelf, keys
@@ -147,7 +147,7 @@ class Publisher:
 
     def _times(self, namespace: str, kind: Kind) -> tuple[int, int] | None:
         """When this content is confirmed, on a grid that all replicas share, and when it ceases to be believed."""
-        confirmed = self._confirmed()
+        confirmed = self._confirmed(namespace)
         if confirmed is None:
             return None
         validity: timedelta = self._contents.validity(namespace, kind.value)

@@ -42,6 +42,7 @@ from zerotrust.engine.pods import Pods
 from zerotrust.engine.policies import NetworkPolicyController, TrustPolicyController
 from zerotrust.engine.policybook import PolicyBook
 from zerotrust.engine.providers import ProviderMemoryController, Providers
+from zerotrust.engine.scope import Scope
 from zerotrust.engine.trustdomains import TrustBundleController, TrustDomainController, TrustDomains
 from zerotrust.engine.widenings import Widenings
 from zerotrust.kube.client import Client
@@ -71,12 +72,14 @@ HEAD_START = 10.0  # seconds
 class Options:
     """How the controller runs; `metrics_port` 0 takes any free port.
 
+    `watch_namespaces` are those in which the operator works beside its own; without any, it works in the whole cluster.
     `private_issuers` are address ranges that are not public, from which identity providers' keys are fetched nevertheless.
     `native_policies_after` is how long after Gatekeeper has made the kinds of constraints the API server is asked to enforce them
     by itself: its admission looks for new kinds every 30 s.
     """
 
     namespace: str = "zerotrust-system"
+    watch_namespaces: tuple[str, ...] = ()
     metrics_host: str = "0.0.0.0"  # noqa: S104 - probes and Prometheus come from other hosts
     metrics_port: int = 8080
     workers: int = 48
@@ -111,13 +114,15 @@ class Controller:
         self.metrics = Metrics()
         self.cache = Cache()
         self._client = Client(configuration, self.metrics, timeout=options.request_timeout)
-        key_ring = KeyRing()
+        key_ring, scope = KeyRing(), Scope(options.namespace, options.watch_namespaces)
         entropy = entropy or SystemEntropy()
         observe = Observer(options.namespace, key_ring)
         self.cache.listen(observe.forget)
         identity = f"{socket.gethostname()[:48]}-{os.getpid()}-{uuid4().hex[:8]}"
+        watched = WATCHED if options.watch_pods else tuple(one for one in WATCHED if one is not PODS)
+        self.watch = Watch(self._client, self.cache, observe, self._clock, self.metrics, scope, watched)
         self._recorder = Recorder(self._client, self._clock, self.metrics, identity)
-        domains = TrustDomains(self.cache, options.namespace)
+        domains = TrustDomains(self.cache, options.namespace, scope.covers)
         book = PolicyBook(self.cache, domains, self._clock)
         isolation = NamespaceIsolation(self.cache, domains)
         self.contents = contents = BundleContents(self.cache, book, domains, self._clock)
@@ -166,9 +171,8 @@ class Controller:
             workers=options.workers,
             retry_base=options.retry_base,
             retry_longest=options.retry_longest,
+            decides=scope.decides,
         )
-        watched = WATCHED if options.watch_pods else tuple(one for one in WATCHED if one is not PODS)
-        self.watch = Watch(self._client, self.cache, observe, self._clock, self.metrics, watched)
         self._optional = OptionalKinds(self._client, self.cache, self.watch, self._clock)
         self.lease = Lease(
             self._client, self._clock, Ref("Lease", options.namespace, LEASE), identity, options.lease_duration

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -39,6 +40,28 @@ def _address_ranges(
         raise click.BadParameter(f"{error}; write for example 10.20.0.0/16 or fd00:10::/64", param=parameter) from None
 
 
+_NAMESPACE = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # RFC 1123 label
+
+
+def _namespaces(_: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> tuple[str, ...]:
+    for name in names:
+        if not _NAMESPACE.fullmatch(name):
+            raise click.BadParameter(f"{name!r} is no name of a namespace; write for example shop", param=parameter)
+    return names
+
+
+watch_namespace = click.option(
+    "--watch-namespace",
+    "watch_namespaces",
+    envvar="ZEROTRUST_WATCH_NAMESPACES",
+    multiple=True,
+    metavar="NAME",
+    callback=_namespaces,
+    help="Work in this namespace and the operator's own only, so that Roles are enough; may be repeated, in the variable"
+    " divided by spaces. [default: the whole cluster]",
+)
+
+
 @click.group(cls=Keyless, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="zerotrust")
 def zerotrust() -> None:
@@ -53,6 +76,7 @@ def zerotrust() -> None:
     show_default=True,
     help="The operator's own namespace: authority keys and the Lease live there.",
 )
+@watch_namespace
 @click.option("--kubeconfig", type=click.Path(exists=True, dir_okay=False), help="Default: KUBECONFIG, or in-cluster.")
 @click.option("--context", help="Context of the kubeconfig.")
 @click.option("--metrics-host", default="0.0.0.0", show_default=True, help="Address of /metrics, /healthz and /readyz.")  # noqa: S104
@@ -95,6 +119,7 @@ def zerotrust() -> None:
 )
 def controller(
     namespace: str,
+    watch_namespaces: tuple[str, ...],
     kubeconfig: str | None,
     context: str | None,
     metrics_host: str,
@@ -114,6 +139,7 @@ def controller(
     configure(log_format, log_level)
     options = Options(
         namespace=namespace,
+        watch_namespaces=watch_namespaces,
         metrics_host=metrics_host,
         metrics_port=metrics_port,
         workers=workers,
@@ -134,6 +160,7 @@ def controller(
     show_default=True,
     help="The operator's own namespace.",
 )
+@watch_namespace
 @click.option("--kubeconfig", type=click.Path(exists=True, dir_okay=False), help="Default: KUBECONFIG, or in-cluster.")
 @click.option("--context", help="Context of the kubeconfig.")
 @click.option("--host", default="0.0.0.0", show_default=True, help="Address to serve on.")  # noqa: S104
@@ -157,6 +184,7 @@ def controller(
 )
 def bundle_server(
     namespace: str,
+    watch_namespaces: tuple[str, ...],
     kubeconfig: str | None,
     context: str | None,
     host: str,
@@ -178,6 +206,7 @@ def bundle_server(
     options = ServingOptions(
         tls=TlsFiles(svid / "tls.crt", svid / "tls.key", svid / "ca.crt"),
         namespace=namespace,
+        watch_namespaces=watch_namespaces,
         host=host,
         port=port,
         metrics_host=metrics_host,

@@ -7,7 +7,7 @@ import logging
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from kubernetes.aio.client import Configuration
 
@@ -29,6 +29,7 @@ from zerotrust.engine.cache import Cache
 from zerotrust.engine.clock import Clock, SystemClock
 from zerotrust.engine.contents import BundleContents
 from zerotrust.engine.policybook import PolicyBook
+from zerotrust.engine.scope import Scope
 from zerotrust.engine.trustdomains import TrustDomains
 from zerotrust.kube import resources
 from zerotrust.kube.client import Client
@@ -44,7 +45,7 @@ logger = logging.getLogger(__name__)
 # No Secrets: the keys that sign bundles are read by name, its own SVID is mounted, and authorities' keys are out of reach.
 WATCHED = (
     resources.NAMESPACES,
-    resources.CONFIG_MAPS,
+    resources.RECORDS,
     resources.CONTROLLER_REVISIONS,
     resources.TRUST_DOMAINS,
     resources.SERVICE_IDENTITIES,
@@ -56,10 +57,14 @@ LEAST_PERIOD = timedelta(seconds=2)
 
 @dataclass(frozen=True)
 class ServingOptions:
-    """How a bundle server runs; port 0 takes any free one. `pod` and `pod_uid` name the replica and own its report."""
+    """How a bundle server runs; port 0 takes any free one. `pod` and `pod_uid` name the replica and own its report.
+
+    `watch_namespaces` are the controller's.
+    """
 
     tls: TlsSource
     namespace: str = "zerotrust-system"
+    watch_namespaces: tuple[str, ...] = ()
     host: str = "0.0.0.0"  # noqa: S104 - decision points come from other hosts
     port: int = 8443
     metrics_host: str = "0.0.0.0"  # noqa: S104 - probes and Prometheus, too
@@ -77,12 +82,13 @@ class BundleServing:
         clock = clock or SystemClock()
         self.metrics, self.cache, self.shelf = Metrics(), Cache(), Shelf()
         self._client = Client(configuration, self.metrics)
-        domains = TrustDomains(self.cache, options.namespace)
+        scope = Scope(options.namespace, options.watch_namespaces)
+        domains = TrustDomains(self.cache, options.namespace, scope.covers)
         self.contents = BundleContents(self.cache, PolicyBook(self.cache, domains, clock), domains, clock)
         observe = Observer(options.namespace, KeyRing())
-        self.watch = Watch(self._client, self.cache, observe, clock, self.metrics, WATCHED)
+        self.watch = Watch(self._client, self.cache, observe, clock, self.metrics, scope, WATCHED)
         self.keys = SigningKeys(self._client, options.namespace)
-        self.publisher = Publisher(self.contents, self.shelf, self._keys, self._confirmed, options.namespace)
+        self.publisher = Publisher(self.contents, self.shelf, self._keys, self.watch.confirmed, options.namespace)
         report = Ref("ConfigMap", options.namespace, naming.REPORT_PREFIX + options.pod)
         self._reporting = Reporting(self._client, clock, report, self.publisher, options.pod_uid)
         tls, resolver, limits = TlsIdentity(options.tls), Resolver(self.cache, self.contents), options.limits
@@ -105,9 +111,6 @@ class BundleServing:
 
     def _keys(self) -> Mapping[str, SigningKey]:
         return self.keys.current
-
-    def _confirmed(self) -> datetime | None:
-        return self.watch.confirmed
 
     def _not_ready(self) -> str:
         if not self.synced.is_set():

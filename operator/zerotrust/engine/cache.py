@@ -83,6 +83,12 @@ class Cache:
         """Every object as the news that it is there."""
         return [Change(ref, None, one) for objects in self._objects.values() for ref, one in objects.items()]
 
+    def retell(self, concerned: Callable[[Ref], bool]) -> None:
+        """Tell every listener of these objects as if they had just come."""
+        for change in self.everything():
+            if concerned(change.ref):
+                self._tell(change)
+
     def size(self, index: str, key: Hashable) -> int:
         """How many objects the index has under this key."""
         return len(self._indexes[index][2].get(key, ()))

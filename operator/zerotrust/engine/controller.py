@@ -6,7 +6,7 @@ Knows neither kopf nor Kubernetes. A `Controller` says which keys a change touch
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Protocol
@@ -123,8 +123,11 @@ class Engine:
         workers: int = 48,
         retry_base: timedelta = timedelta(seconds=1),
         retry_longest: timedelta = timedelta(minutes=5),
+        decides: Callable[[Ref], bool] = lambda _: True,
     ) -> None:
+        """`decides` tells whether enough is known about what a key is about; others are passed over."""
         self._cache, self._executor, self._clock, self._metrics = cache, executor, clock, metrics
+        self._decides = decides
         self._controllers = {controller.name: controller for controller in controllers}
         self._workers = workers
         self.queue: Workqueue[Key] = Workqueue()
@@ -194,7 +197,7 @@ class Engine:
         controller = self._controllers[key.controller]
         started = time.perf_counter()
         try:
-            snapshot = controller.snapshot(key.ref)
+            snapshot = controller.snapshot(key.ref) if self._decides(key.ref) else None
             if snapshot is None:
                 self._settle(key, None)
                 return

@@ -122,6 +122,10 @@ class PolicyBook:
         for one in self._cache.of_kind("Namespace"):
             yield one.meta.name, one.meta.labels
 
+    def watches(self, namespace: str) -> bool:
+        """Whether what is in a namespace is known."""
+        return self._domains.watches(namespace)
+
     def api_key_scopes(self, workload: Workload) -> frozenset[str] | None:
         """The scopes of the ApiKey at that place, or None when there is none."""
         return _key_grants(self._cache.get(Ref("ApiKey", *workload)))

@@ -40,8 +40,9 @@ Identity = CustomResource[ServiceIdentitySpec]
 class TrustDomains:
     """Reads TrustDomains, their authorities and who belongs to them out of the cache."""
 
-    def __init__(self, cache: Cache, operator_namespace: str) -> None:
-        self._cache = cache
+    def __init__(self, cache: Cache, operator_namespace: str, watches: Callable[[str], bool] = lambda _: True) -> None:
+        """`watches` tells whether what is in a namespace is known."""
+        self._cache, self.watches = cache, watches
         self.operator_namespace = operator_namespace
         self._views: dict[str, tuple[tuple[str, str], TrustDomainView]] = {}
         cache.index(BY_TRUST_DOMAIN, "ServiceIdentity", lambda one: [named_trust_domain(one)])
@@ -111,7 +112,7 @@ class TrustDomains:
 
     def selects(self, domain: Domain, namespace: Plain) -> bool:
         """Tell whether the trust bundle goes to a namespace."""
-        if isinstance(domain.spec, SpecError) or namespace.meta.deleting:
+        if isinstance(domain.spec, SpecError) or namespace.meta.deleting or not self.watches(namespace.meta.name):
             return False
         if namespace.meta.name == self.operator_namespace:
             return True  # decision points are told the authorities as they are there, where no tenant edits

@@ -79,6 +79,10 @@ class Client:
         self._random = random.Random()  # noqa: S311 - spreads retries, guards no secret
         self.skew: timedelta | None = None
 
+    def reserve(self, streams: int) -> None:
+        """Keep so many connections more, for watches that stay open; to be called before it is entered."""
+        self._connections += streams
+
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(limit=self._connections, ssl=_tls(self._configuration), ttl_dns_cache=60)
         self._session = aiohttp.ClientSession(
@@ -133,25 +137,27 @@ class Client:
         if fields:
             params["fieldSelector"] = fields
         headers = {"Accept": METADATA_ONLY} if metadata_only else None
+        what = f"list {resource.plural}{_in(namespace)}"
         while True:
-            page = await self._read(resource.collection(namespace), params, f"list {resource.plural}", headers=headers)
+            page = await self._read(resource.collection(namespace), params, what, headers=headers)
             metadata = page.get("metadata", {})
             yield page.get("items") or [], metadata.get("resourceVersion", "")
             if not metadata.get("continue"):
                 return
             params["continue"] = metadata["continue"]
 
-    async def watch(self, resource: ResourceType, version: str) -> AsyncIterator[tuple[str, Body]]:
+    async def watch(self, resource: ResourceType, version: str, namespace: str = "") -> AsyncIterator[tuple[str, Body]]:
         """Yield what happens after a resourceVersion, as `(ADDED, MODIFIED or DELETED, object)`; ends when the server ends it.
 
         Raises Gone when the version is too old. Source: Kubernetes documentation, "Efficient detection of changes".
         """
-        what, params = f"watch {resource.plural}", {"watch": "1", "resourceVersion": version}
+        what, params = f"watch {resource.plural}{_in(namespace)}", {"watch": "1", "resourceVersion": version}
         params |= {"allowWatchBookmarks": "true", "timeoutSeconds": str(self._random.randint(240, 360))}
         if resource.selector:
             params["labelSelector"] = resource.selector
         patience = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=400)
-        async with self._requested("GET", resource.collection(), what, params=params, timeout=patience) as response:
+        path = resource.collection(namespace)
+        async with self._requested("GET", path, what, params=params, timeout=patience) as response:
             if response.status >= 400:
                 raise _refusal(response, await response.read(), what, creating=False)
             rest = b""
@@ -260,6 +266,10 @@ def _tls(configuration: Configuration) -> ssl.SSLContext | bool:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _in(namespace: str) -> str:
+    return f" in {namespace}" if namespace else ""
 
 
 def _compact(value: Any) -> str:

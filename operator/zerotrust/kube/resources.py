@@ -1,9 +1,11 @@
 """Where each kind lives in the Kubernetes API."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from zerotrust.common import naming
 from zerotrust.common.naming import Ref
+from zerotrust.engine.scope import Scope
 from zerotrust.gatekeeper.templates import TEMPLATES
 
 
@@ -11,7 +13,8 @@ from zerotrust.gatekeeper.templates import TEMPLATES
 class ResourceType:
     """One resource of the API; `selector` limits what is watched, on the server's side.
 
-    `optional` is one that a cluster may lack: it is then as if there were none.
+    `optional` is one that a cluster may lack: it is then as if there were none. `home` says where all of its objects are that
+    matter: in the operator's own namespace or in default; empty when they can be anywhere.
     """
 
     kind: str
@@ -21,6 +24,7 @@ class ResourceType:
     namespaced: bool
     selector: str = ""
     optional: bool = False
+    home: Literal["", "operator", "default"] = ""
 
     @property
     def prefix(self) -> str:
@@ -36,6 +40,15 @@ class ResourceType:
         """Path of one object."""
         return f"{self.collection(ref.namespace)}/{ref.name}"
 
+    def places(self, scope: Scope) -> tuple[str, ...]:
+        """The namespaces in which it is listed and watched; one empty name stands for the whole cluster."""
+        match self.home:
+            case "operator":
+                return (scope.operator_namespace,)
+            case "default":
+                return ("default",)
+        return (scope.namespaces if self.namespaced else ()) or ("",)
+
 
 TRUST_DOMAINS = ResourceType("TrustDomain", naming.GROUP, naming.VERSION, "trustdomains", namespaced=False)
 SERVICE_IDENTITIES = ResourceType("ServiceIdentity", naming.GROUP, naming.VERSION, "serviceidentities", namespaced=True)
@@ -45,11 +58,18 @@ SERVICE_ACCOUNTS = ResourceType("ServiceAccount", "", "v1", "serviceaccounts", n
 # Only what carries our label is watched: a cluster's other Secrets and ConfigMaps are none of our business.
 SECRETS = ResourceType("Secret", "", "v1", "secrets", namespaced=True, selector=naming.MANAGED_SELECTOR)
 CONFIG_MAPS = ResourceType("ConfigMap", "", "v1", "configmaps", namespaced=True, selector=naming.MANAGED_SELECTOR)
+RECORDS = replace(CONFIG_MAPS, home="operator")
 TRUST_POLICIES = ResourceType("TrustPolicy", naming.GROUP, naming.VERSION, "trustpolicies", namespaced=True)
 # All of them: a policy that is not ours may open what we close.
 NETWORK_POLICIES = ResourceType("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies", namespaced=True)
 CONTROLLER_REVISIONS = ResourceType(
-    "ControllerRevision", "apps", "v1", "controllerrevisions", namespaced=True, selector=naming.MANAGED_SELECTOR
+    "ControllerRevision",
+    "apps",
+    "v1",
+    "controllerrevisions",
+    namespaced=True,
+    selector=naming.MANAGED_SELECTOR,
+    home="operator",
 )
 # The API server's own: kubernetes.io/service-name is the label of every slice of a Service.
 ENDPOINT_SLICES = ResourceType(
@@ -59,6 +79,7 @@ ENDPOINT_SLICES = ResourceType(
     "endpointslices",
     namespaced=True,
     selector="kubernetes.io/service-name=kubernetes",
+    home="default",
 )
 SERVICES = ResourceType("Service", "", "v1", "services", namespaced=True)
 INGRESSES = ResourceType("Ingress", "networking.k8s.io", "v1", "ingresses", namespaced=True)

@@ -2,7 +2,8 @@
 
 The only module that imports kopf, and of kopf only events, login and settings. kopf re-lists after a 410 without telling which
 objects are gone; an object kept by mistake is a security bug here, so each re-list is followed by an authoritative comparison
-(metadata only), and one is made every few minutes in any case.
+(metadata only), and one is made every few minutes in any case. What is in single namespaces is followed without kopf, which would
+watch every kind in every one of them, and end where one of them may not be read (docs/adr/0013).
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from zerotrust.common.observed import meta_of
 from zerotrust.engine.cache import Cache
 from zerotrust.engine.clock import Clock
 from zerotrust.engine.scheduler import Scheduler
+from zerotrust.engine.scope import Scope
 from zerotrust.kube.client import Client
 from zerotrust.kube.errors import Forbidden, Gone, KubeError, NotFound
 from zerotrust.kube.resources import WATCHED, ResourceType
@@ -33,11 +35,17 @@ Observe = Callable[[str, Mapping[str, Any]], Any]
 SETTLE = timedelta(seconds=2)
 COMPARE_EVERY = timedelta(minutes=5)
 RETRY = timedelta(seconds=10)
+PAUSE = 1.0  # seconds between watches, lest one that ends at once becomes a tight loop
+REFUSED = 10.0  # seconds until a namespace that may not be read is tried again
 KOPF_END = 5.0  # seconds; kopf may be slow to let go of its streams, and nothing of ours waits for that
 
 
 class WatchEnded(ZerotrustError):
     """kopf has stopped watching; the process must be restarted, which is cheap and writes nothing."""
+
+
+Source = tuple[str, str]
+"""A kind, and the namespace in which it is listed; empty for the whole cluster."""
 
 
 class Watch:
@@ -50,31 +58,42 @@ class Watch:
         observe: Observe,
         clock: Clock,
         metrics: Metrics,
+        scope: Scope,
         resources: Iterable[ResourceType] = WATCHED,
         compare_every: timedelta = COMPARE_EVERY,
     ) -> None:
         self._client, self._cache, self._observe = client, cache, observe
         self._clock, self._metrics = clock, metrics
         self.compare_every = compare_every
-        self._confirmed: dict[str, datetime] = {}
+        self._scope = scope
         self._resources = {resource.kind: resource for resource in resources}
-        self._due: asyncio.Queue[str] = asyncio.Queue()
-        self._comparisons = Scheduler(clock, lambda kind: self._due.put_nowait(str(kind)))
+        self._sources: list[Source] = [
+            (kind, place) for kind, resource in self._resources.items() for place in resource.places(scope)
+        ]
+        client.reserve(sum(bool(place) for _, place in self._sources))
+        self._confirmed: dict[Source, datetime] = {}
+        self._unread = {source for source in self._sources if self._may_be_refused(source)}
+        self._due: asyncio.Queue[Source] = asyncio.Queue()
+        self._comparisons = Scheduler(clock, lambda source: self._due.put_nowait(cast("Source", source)))
         self.watching = asyncio.Event()
+
+    def _may_be_refused(self, source: Source) -> bool:
+        """Whether all else goes on while a source may not be read: the rights in watched namespaces come and go."""
+        return source[1] in self._scope.namespaces and source[1] != self._scope.operator_namespace
 
     async def fill(self) -> None:
         """List every kind into the cache; waits for CRDs that are not installed yet."""
-        for resource in self._resources.values():
-            said = False
+        for source in self._sources:
+            resource, said = self._resources[source[0]], False
             while True:
                 try:
-                    await self._fill(resource)
+                    await self._fill(source)
                     break
                 except Gone:
                     continue
                 except NotFound:
                     if resource.optional:
-                        self._confirmed[resource.kind] = self._clock.now()
+                        self._confirmed[source] = self._clock.now()
                         break
                     if not said:
                         logger.warning("%s are not served yet: apply crds/ to the cluster", resource.plural)
@@ -82,40 +101,86 @@ class Watch:
                     await asyncio.sleep(2)
                 except KubeError as error:
                     logger.warning("cannot list %s, trying again: %s", resource.plural, error)
-                    if resource.optional and isinstance(error, Forbidden):
-                        break  # an older role; what needs these kinds says so
+                    if isinstance(error, Forbidden) and (resource.optional or self._may_be_refused(source)):
+                        break  # an older role; what needs it says so
                     await asyncio.sleep(2)
 
-    async def _fill(self, resource: ResourceType) -> None:
-        began = self._clock.now()
-        async for page, _ in self._client.list(resource):
+    async def _fill(self, source: Source) -> str:
+        """List one source into the cache; returns the list's resourceVersion."""
+        (kind, place), began, version = source, self._clock.now(), ""
+        async for page, version in self._client.list(self._resources[kind], namespace=place):  # noqa: B007 - read below
             for body in page:
-                self._cache.put(self._observe(resource.kind, body))
+                self._cache.put(self._observe(kind, body))
             await asyncio.sleep(0)
-        self._confirmed[resource.kind] = began
+        self._answered(source, began)
+        return version
 
-    @property
-    def confirmed(self) -> datetime | None:
+    def _answered(self, source: Source, began: datetime) -> None:
+        """Note that a source was read; once a namespace is read completely, decisions about it begin."""
+        self._confirmed[source] = began
+        self._unread.discard(source)
+        namespace = source[1]
+        if namespace in self._scope.unread and not any(place == namespace for _, place in self._unread):
+            self._scope.unread.discard(namespace)
+            logger.info("namespace %s is read", namespace)
+            self._cache.retell(lambda ref: self._scope.about(ref) == namespace)
+
+    def _refused(self, source: Source, error: KubeError) -> None:
+        """Note that a source may not be read: what is known of its namespace stays as it is, and nothing is decided there."""
+        namespace = source[1]
+        self._unread.add(source)
+        if namespace not in self._scope.unread:
+            self._scope.unread.add(namespace)
+            logger.warning("namespace %s cannot be read any more: %s", namespace, error)
+
+    def confirmed(self, namespace: str) -> datetime | None:
         """The time up to which the cache is known to miss nothing, None before everything was listed once.
 
-        A watch that is stuck looks like a quiet one; only a list that the API server answers anew tells them apart.
+        A watch that is stuck looks like a quiet one; only a list that the API server answers anew tells them apart. A namespace
+        that may not be read holds up nobody else.
         """
-        return min(self._confirmed.values()) if len(self._confirmed) == len(self._resources) else None
+        asked = [one for one in self._sources if one not in self._unread or one[1] == namespace]
+        return min(self._confirmed[one] for one in asked) if all(one in self._confirmed for one in asked) else None
 
     async def run(self, configuration: Configuration) -> None:
         """Watch until cancelled; WatchEnded when kopf gives up."""
-        for resource in self._resources.values():
-            if not resource.optional:
-                self._comparisons.no_later_than(resource.kind, self._clock.now() + self.compare_every)
+        required = [source for source in self._sources if not self._resources[source[0]].optional]
+        for source in required:
+            self._comparisons.no_later_than(source, self._clock.now() + self.compare_every)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._comparisons.run(), name="comparison-timer")
             tasks.create_task(self._compare_when_due(), name="comparisons")
+            for source in required:
+                if source[1]:
+                    tasks.create_task(self._follow(source), name=f"watch-{'-'.join(source)}")
             tasks.create_task(self._run_kopf(configuration), name="kopf")
+
+    async def _follow(self, source: Source) -> None:
+        """List and watch one kind in one namespace, and again when the watch ends, until cancelled."""
+        kind, place = source
+        while True:
+            try:
+                version = await self._read_anew(source)
+                async for what, body in self._client.watch(self._resources[kind], version, place):
+                    self.take(kind, what, body)
+            except KubeError as error:
+                logger.debug("the watch of %s in %s has ended: %s", kind, place, error)
+            await asyncio.sleep(REFUSED if source in self._unread else PAUSE)
+
+    async def _read_anew(self, source: Source) -> str:
+        if source in self._unread or source not in self._confirmed:
+            try:
+                return await self._fill(source)
+            except Forbidden:
+                self._unread |= {source} if self._may_be_refused(source) else set()
+                raise
+        return str(await self.compare(*source))
 
     async def _run_kopf(self, configuration: Configuration) -> None:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry, id="login")(_login(configuration, self._client))
-        watched = [one for one in self._resources.values() if not one.optional]  # for the others see optional.py
+        everywhere = {kind for kind, place in self._sources if not place}
+        watched = [one for one in self._resources.values() if one.kind in everywhere and not one.optional]
         for resource in watched:
             handler = self._handler(resource)
             kopf.on.event(resource.group, resource.version, resource.plural, registry=registry, id="cache")(handler)
@@ -147,7 +212,7 @@ class Watch:
         metadata = body["metadata"]
         ref = Ref(kind, metadata.get("namespace", ""), metadata["name"])
         if what is None:
-            self._comparisons.set(kind, self._clock.now() + SETTLE)
+            self._comparisons.set((kind, ""), self._clock.now() + SETTLE)
         if what == "DELETED":
             self._cache.drop(ref, metadata.get("resourceVersion", ""))
             return
@@ -159,22 +224,23 @@ class Watch:
     def comparing(self) -> bool:
         """Whether a comparison is due within moments, or under way."""
         soon = self._clock.now() + 2 * SETTLE
-        times = [self._comparisons.when(kind) for kind, resource in self._resources.items() if not resource.optional]
+        times = [self._comparisons.when(one) for one in self._sources if not self._resources[one[0]].optional]
         return any(when is None or when < soon for when in times)
 
     async def _compare_when_due(self) -> None:
         while True:
-            kind = await self._due.get()
+            source = await self._due.get()
             try:
-                await self.compare(kind)
+                if source not in self._unread:
+                    await self.compare(*source)
             except KubeError as error:
-                logger.warning("comparison of %s failed: %s", kind, error)
-                self._comparisons.set(kind, self._clock.now() + RETRY)
+                logger.warning("comparison of %s failed: %s", source[0], error)
+                self._comparisons.set(source, self._clock.now() + RETRY)
             else:
-                self._comparisons.no_later_than(kind, self._clock.now() + self.compare_every)
+                self._comparisons.no_later_than(source, self._clock.now() + self.compare_every)
 
-    async def compare(self, kind: str) -> int | None:
-        """Compare the cache with an authoritative list: drop what is gone, read what is newer.
+    async def compare(self, kind: str, place: str = "") -> int | None:
+        """Compare the cache with an authoritative list, of the cluster or of a namespace: drop what is gone, read what is newer.
 
         Returns the list's resourceVersion, None for an optional kind that is not served.
         """
@@ -182,14 +248,20 @@ class Watch:
         seen: dict[Ref, int] = {}
         version: int | None = None
         try:
-            seen, version = await self._list(resource)
+            seen, version = await self._list(resource, place)
         except NotFound:
             if not resource.optional:
                 raise
+        except Forbidden as error:
+            if self._may_be_refused((kind, place)):
+                self._refused((kind, place), error)
+            raise
         gone = 0
         for ref in self._cache.refs(kind):
             known = self._cache.get(ref)
-            if known is None or ref in seen or not _selected(resource, known.meta.labels):
+            if known is None or ref in seen or (place and ref.namespace != place):
+                continue
+            if not _selected(resource, known.meta.labels):
                 continue
             if version is None:
                 gone += self._cache.drop(ref) is not None
@@ -200,7 +272,7 @@ class Watch:
             known = self._cache.get(ref)
             if known is None or int(known.meta.resource_version) < newest:
                 changed += await self._read(ref)
-        self._confirmed[kind] = began
+        self._answered((kind, place), began)
         self._metrics.compared(kind, (("deleted", gone), ("changed", changed)))
         if (gone or changed) and not resource.optional:  # there it is how a watch begins
             logger.info(
@@ -208,11 +280,11 @@ class Watch:
             )
         return version
 
-    async def _list(self, resource: ResourceType) -> tuple[dict[Ref, int], int]:
+    async def _list(self, resource: ResourceType, place: str) -> tuple[dict[Ref, int], int]:
         """The resourceVersion of each object there is, and the one that they are all shown at."""
         seen: dict[Ref, int] = {}
         version = ""
-        async for page, version in self._client.list(resource, metadata_only=True):  # noqa: B007 - read after the loop
+        async for page, version in self._client.list(resource, metadata_only=True, namespace=place):  # noqa: B007
             for body in page:
                 meta = meta_of(resource.kind, body)
                 seen[meta.ref] = int(meta.resource_version)

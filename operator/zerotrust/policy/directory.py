@@ -70,6 +70,9 @@ class Directory(Protocol):
     def namespaces(self) -> Iterable[tuple[str, Mapping[str, str]]]:
         """Every namespace with its labels."""
 
+    def watches(self, namespace: str) -> bool:
+        """Whether what is in a namespace is known: the controller may work in some namespaces only."""
+
     def api_key_scopes(self, workload: Workload) -> frozenset[str] | None:
         """The scopes of the ApiKey at that place, or None when there is none."""
 
@@ -81,6 +84,7 @@ class PlainDirectory:
     by_workload: dict[Workload, Identity] = field(default_factory=dict)
     labels: dict[str, Mapping[str, str]] = field(default_factory=dict)
     api_keys: dict[Workload, frozenset[str]] = field(default_factory=dict)
+    unwatched: frozenset[str] = frozenset()
 
     def identity(self, workload: Workload) -> Identity | None:
         """The ServiceIdentity at that place."""
@@ -98,6 +102,10 @@ class PlainDirectory:
         """Every namespace with its labels."""
         return self.labels.items()
 
+    def watches(self, namespace: str) -> bool:
+        """Whether what is in a namespace is known."""
+        return namespace not in self.unwatched
+
     def api_key_scopes(self, workload: Workload) -> frozenset[str] | None:
         """The scopes of the ApiKey at that place, or None when there is none."""
         return self.api_keys.get(workload)
@@ -108,3 +116,8 @@ def named_namespaces(directory: Directory, selector: LabelSelector | None, own: 
     if selector is None:
         return [own]
     return sorted(name for name, labels in directory.namespaces() if selector.matches(labels))
+
+
+def unwatched(directory: Directory, selector: LabelSelector | None, own: str) -> list[str]:
+    """The namespaces among them of which nothing is known."""
+    return [name for name in named_namespaces(directory, selector, own) if not directory.watches(name)]

@@ -13,7 +13,8 @@ from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from zerotrust.common import times
-from zerotrust.policy.directory import Directory, Identity, Workload, named_namespaces
+from zerotrust.common.conditions import some
+from zerotrust.policy.directory import Directory, Identity, Workload, named_namespaces, unwatched
 from zerotrust.policy.peers import Destination, Peer, TimeWindow, When
 from zerotrust.policy.podset import PodSet, selector_of
 from zerotrust.policy.resource import Layer, PolicyRule, TrustPolicySpec
@@ -247,14 +248,15 @@ def contribution(name: str, spec: TrustPolicySpec, rows: tuple[Row, ...]) -> Con
 def resolve(name: str, namespace: str, spec: TrustPolicySpec, directory: Directory, server: Identity) -> Resolution:
     """Return the rows that a policy adds to the table of one of its targets.
 
-    What does not resolve adds no Allow row; a Deny by name stands even before its identity exists.
+    What does not resolve adds no Allow row; a Deny by name stands even before its identity exists, and a Deny of workloads in
+    namespaces that are not watched is one of every workload.
     """
     rows: list[Row] = []
     unresolved: list[tuple[str, str]] = []
     for number, rule in enumerate(spec.policy_rules):
         for position, peer in enumerate(rule.from_):
             path = f"spec.rules[{number}].from[{position}]"
-            problem = _unresolved(peer, namespace, directory, server)
+            problem = _unresolved(peer, namespace, directory, server, rule.effect)
             if problem is not None:
                 unresolved.append((f"{path}.{problem[0]}", problem[1]))
                 if rule.effect == "Allow":
@@ -269,14 +271,21 @@ def resolve(name: str, namespace: str, spec: TrustPolicySpec, directory: Directo
     return Resolution(tuple(rows), tuple(unresolved))
 
 
-def _unresolved(peer: Peer, namespace: str, directory: Directory, server: Identity) -> tuple[str, str] | None:
+def _unresolved(
+    peer: Peer, namespace: str, directory: Directory, server: Identity, effect: str
+) -> tuple[str, str] | None:
     if peer.workload is not None:
         place = Workload(peer.workload.namespace, peer.workload.name)
         identity = directory.identity(place)
         if identity is None:
-            return "workload", f"ServiceIdentity {place} does not exist"
+            known = directory.watches(place.namespace)
+            why = "does not exist" if known else "is unknown: the operator does not watch its namespace"
+            return "workload", f"ServiceIdentity {place} {why}"
         if not identity.resolved:
             return "workload", f"ServiceIdentity {place} is refused itself; see its conditions"
+    if effect == "Deny" and (unknown := _unknown(peer, namespace, directory)):
+        problem = f"the operator does not watch {some(unknown)}, so who is denied is unknown"
+        return "workloads.namespaceSelector", problem
     if peer.user is not None and peer.user.provider not in server.providers:
         return "user.provider", f"the TrustDomain of {server.workload} has no identity provider {peer.user.provider}"
     if peer.api_key is not None and peer.api_key.name is not None:
@@ -284,6 +293,11 @@ def _unresolved(peer: Peer, namespace: str, directory: Directory, server: Identi
         if directory.api_key_scopes(place) is None:
             return "apiKey.name", f"ApiKey {place} does not exist"
     return None
+
+
+def _unknown(peer: Peer, namespace: str, directory: Directory) -> list[str]:
+    """The namespaces that a peer selects workloads in, and that are not watched."""
+    return unwatched(directory, peer.workloads.namespace_selector, namespace) if peer.workloads is not None else []
 
 
 def _clients(peer: Peer, namespace: str, directory: Directory, effect: str) -> list[Client]:
@@ -299,6 +313,8 @@ def _clients(peer: Peer, namespace: str, directory: Directory, effect: str) -> l
             return [Client("pods", pods=PodSet.within(namespace, pod))]
         return [Client("pods", pods=PodSet(selector_of(peer.pods.namespace_selector), pod))]
     assert peer.workloads is not None
+    if effect == "Deny" and _unknown(peer, namespace, directory):
+        return [ANY_WORKLOAD]
     selector = peer.workloads.selector
     return [
         Client.of(one.workload)
