@@ -1,5 +1,5 @@
-"""Write what is generated: crds/*.yaml and docs/reference/*.md from the resource models and the code, manifests/gatekeeper, which
-copies the ConstraintTemplates that the operator installs, and a picture of the shop example."""
+"""Write what is generated: crds/*.yaml and docs/reference/*.md from the resource models and the code, a picture of the shop
+example, and copies: of the ConstraintTemplates that the operator installs in manifests/gatekeeper, of the base in the Helm chart."""
 
 import sys
 from pathlib import Path
@@ -11,6 +11,7 @@ if not __package__:
 import yaml
 from click.testing import CliRunner
 
+from hack import chart
 from hack.reference import conditions, kinds
 from zerotrust.apikey.resource import KIND as API_KEY
 from zerotrust.cli.main import zerotrust
@@ -24,14 +25,17 @@ ROOT = Path(__file__).resolve().parent.parent
 HEADER = "# Generated from the resource models by `make generate`; do not edit.\n"
 TEMPLATES = ROOT / "operator" / "zerotrust" / "gatekeeper" / "templates"
 GUIDE = ROOT / "docs" / "guides" / "troubleshooting.md"
+GATEKEEPER = ROOT / "manifests" / "gatekeeper"
+COPIES = (GATEKEEPER, chart.CRDS, chart.TEMPLATES)
 COPY_HEADER = "# Generated from {source} by `make generate`; do not edit.\n"
 
 
 def main() -> int:
     wanted = generated()
-    for stale in (ROOT / "manifests" / "gatekeeper").glob("*.yaml"):
-        if stale not in wanted:
-            stale.unlink()
+    for folder in COPIES:
+        for stale in folder.glob("*.yaml"):
+            if stale not in wanted:
+                stale.unlink()
     for path, text in wanted.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -49,7 +53,7 @@ def generated() -> dict[Path, str]:
         found[reference / f"{kind.name.lower()}.md"] = kinds.page(kind, definition, HEADER.strip("# \n"))
     found[reference / "conditions.md"] = conditions.page(GUIDE.read_text())
     found[ROOT / "docs" / "concepts" / "images" / "shop.svg"] = drawing(ROOT / "examples" / "shop")
-    return found | templates(ROOT / "manifests" / "gatekeeper")
+    return found | templates(GATEKEEPER) | dict(chart.copies(found))
 
 
 def drawing(example: Path) -> str:

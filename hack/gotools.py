@@ -50,6 +50,18 @@ _STRIP = "-s -w"
 _KUBERNETES_VERSION = {"gitVersion": "v1.37.0", "gitMajor": "1", "gitMinor": "37"}
 _STAMP = " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in _KUBERNETES_VERSION.items())
 
+# `helm template` asks no cluster, so it is told which Kubernetes to render for.
+_HELM_VERSION = " ".join(
+    f"-X helm.sh/helm/v3/{name}={value}"
+    for name, value in {
+        "internal/version.version": "v3.22.0",
+        "pkg/chartutil.k8sVersionMajor": "1",
+        "pkg/chartutil.k8sVersionMinor": "37",
+        "pkg/lint/rules.k8sVersionMajor": "1",
+        "pkg/lint/rules.k8sVersionMinor": "37",
+    }.items()
+)
+
 MODULES = (
     Module(
         MODULES_FOLDER / "etcd",
@@ -97,7 +109,7 @@ MODULES = (
     Module(
         MODULES_FOLDER / "helm",
         {"helm": "helm.sh/helm/v3/cmd/helm"},
-        f"{_STRIP} -X helm.sh/helm/v3/internal/version.version=v3.22.0",
+        f"{_STRIP} {_HELM_VERSION}",
         "the first build takes about 2 minutes on 2 cores",
     ),
     Module(
