@@ -71,12 +71,13 @@ prove: venv tools ## Many more examples, independent oracles, real packets (slow
 	$(BIN)/pytest -n auto -m "not cluster and not kind" tests/property tests/prove tests/opa tests/gatekeeper tests/unit/support $(ARGS)
 	$(BIN)/pytest -m cluster tests/prove tests/integration/test_gatekeeper.py tests/integration/test_apikeys.py
 
-generate: venv ## Regenerate the CRDs, the reference documentation and the copies of the ConstraintTemplates
+generate: venv ## Regenerate the CRDs, the reference documentation, and the copies in manifests/gatekeeper and the Helm chart
 	$(BIN)/python hack/generate.py
 
+GENERATED := crds docs/reference docs/concepts/images manifests/gatekeeper manifests/chart
 check-generate: generate ## Fail when what is generated differs from what is committed
-	git diff --exit-code -- crds docs/reference manifests/gatekeeper
-	@new=$$(git ls-files --others --exclude-standard -- crds docs/reference manifests/gatekeeper); \
+	git diff --exit-code -- $(GENERATED)
+	@new=$$(git ls-files --others --exclude-standard -- $(GENERATED)); \
 		[ -z "$$new" ] || { printf 'error: generated, but not in git:\n%s\n' "$$new" >&2; exit 1; }
 
 demo: venv ## Show the operator at work on a local control plane

@@ -1,5 +1,5 @@
 """Write what is generated: crds/*.yaml and docs/reference/*.md from the resource models and the code, a picture of the shop
-example, and copies: of the ConstraintTemplates that the operator installs in manifests/gatekeeper, of the base in the Helm chart."""
+example, and copies: manifests/gatekeeper of the templates that the operator installs, the Helm chart of the base."""
 
 import sys
 from pathlib import Path
