@@ -49,7 +49,6 @@ _STRIP = "-s -w"
 # Built from the module cache, kubernetes knows no version, and then no version-gated API or feature.
 _KUBERNETES_VERSION = {"gitVersion": "v1.37.0", "gitMajor": "1", "gitMinor": "37"}
 _STAMP = " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in _KUBERNETES_VERSION.items())
-
 # `helm template` asks no cluster, so it is told which Kubernetes to render for.
 _HELM_VERSION = " ".join(
     f"-X helm.sh/helm/v3/{name}={value}"
@@ -137,6 +136,20 @@ MODULES = (
         {"kube-network-policies": "sigs.k8s.io/kube-network-policies/cmd/kube-network-policies/standard"},
         _STRIP,
         "the first build takes about 9 minutes on 2 cores",
+        only_for_prove=True,
+    ),
+    Module(
+        MODULES_FOLDER / "argocd-lua",
+        {"argocd-lua": "."},
+        _STRIP,
+        "the first build takes about 5 minutes on 2 cores",
+        only_for_prove=True,
+    ),
+    Module(
+        MODULES_FOLDER / "prometheus",
+        {"promtool": "github.com/prometheus/prometheus/cmd/promtool"},
+        _STRIP,
+        "the first build takes about 16 minutes on 2 cores",
         only_for_prove=True,
     ),
 )

@@ -93,7 +93,7 @@ def test_the_key_changes_with_flags_and_platform_but_not_with_where_go_is(tmp_pa
 def test_the_real_table_names_every_tool_once() -> None:
     control_plane = {"etcd", "kube-apiserver", "kube-controller-manager", "kubectl"}
     quick = {*control_plane, "opa", "regal", "gatekeeper", "gator", "helm", "kubeconform", "spiffe-verify"}
-    expected = {*quick, "/", "netpolicy", "kube-network-policies", "opa-envoy-plugin"}
+    expected = {*quick, "/", "netpolicy", "kube-network-policies", "opa-envoy-plugin", "promtool", "argocd-lua"}
     # The fixture replaced the table of this process.
     script = "from hack import gotools; print(*gotools.all_tools(), '/', *gotools.prove_tools())"
     root = Path(gotools.__file__).parent.parent
