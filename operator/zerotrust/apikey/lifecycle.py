@@ -83,7 +83,7 @@ def decide(snapshot: ApiKeySnapshot) -> Decision:
     memory, said = _retired_early(snapshot, _delivered(snapshot, memory))
     events += said
     memory = _without_ended(snapshot, memory)
-    current, pending = _current(memory), _pending(snapshot, memory)
+    current, pending = memory.newest_delivered, _pending(snapshot, memory)
     why = None
     if pending is None:
         why = rotation.cause(Evidence(spec, snapshot.uid, current, snapshot.secret, snapshot.rotation_requests, now))
@@ -158,7 +158,7 @@ def _delivered(snapshot: ApiKeySnapshot, memory: Memory) -> Memory:
 def _retired_early(snapshot: ApiKeySnapshot, memory: Memory) -> tuple[Memory, list[Event]]:
     """End the overlap of keys that nobody has used for `retireUnusedAfter`, where the logs would have shown it."""
     patience, events = snapshot.spec.rotation.retire_unused_after, []
-    current = _current(memory)
+    current = memory.newest_delivered
     if patience is None or current is None or not snapshot.clock_agrees:
         return memory, []
     for key in memory.keys:
@@ -184,7 +184,7 @@ def _without_ended(snapshot: ApiKeySnapshot, memory: Memory) -> Memory:
     """Forget keys a day after their end: long enough for a clock that ran ahead to come back."""
     if not snapshot.clock_agrees:
         return memory
-    current = _current(memory)
+    current = memory.newest_delivered
     ended = [key.id for key in memory.keys if key is not current and snapshot.now >= _forgotten_at(key, snapshot.spec)]
     return memory.without(*ended)
 
@@ -200,16 +200,12 @@ def _relieved(snapshot: ApiKeySnapshot, memory: Memory) -> Memory:
     surplus = len(memory.keys) - MAX_KEYS + 1
     if surplus <= 0 or not snapshot.clock_agrees:
         return memory
-    settled, current = snapshot.now - max(RETENTION, snapshot.grace), _current(memory)
+    settled, current = snapshot.now - max(RETENTION, snapshot.grace), memory.newest_delivered
     ended = [
         key for key in memory.keys if key.revoked is None and key.retires is not None and key.retires <= snapshot.now
     ]
     revoked = [key for key in memory.keys if key.revoked is not None and key.revoked <= settled and key is not current]
     return memory.without(*(key.id for key in [*ended, *revoked][:surplus]))
-
-
-def _current(memory: Memory) -> Key | None:
-    return next((key for key in reversed(memory.keys) if key.delivered is not None), None)
 
 
 def _pending(snapshot: ApiKeySnapshot, memory: Memory) -> Key | None:

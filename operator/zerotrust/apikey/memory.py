@@ -47,6 +47,11 @@ class Memory:
         """The key with this id."""
         return next((one for one in self.keys if one.id == key_id), None)
 
+    @property
+    def newest_delivered(self) -> Key | None:
+        """The key in use: the newest that was delivered, whatever became of it."""
+        return next((one for one in reversed(self.keys) if one.delivered is not None), None)
+
     def with_key(self, changed: Key) -> "Memory":
         """The same memory with another version of one key."""
         return replace(self, keys=tuple(changed if one.id == changed.id else one for one in self.keys))

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterable
 
-from prometheus_client import Counter, Gauge, Histogram
-
 from zerotrust.telemetry.metrics import Metrics, Sample
 
 
@@ -12,22 +10,14 @@ class Counts:
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
-        registry = metrics.registry
-        self._requests = Counter(
-            "zerotrust_bundle_requests", "Answered requests.", ["route", "code"], registry=registry
-        )
-        self._seconds = Histogram(
-            "zerotrust_bundle_send_seconds",
+        self._requests = metrics.counter("bundle_requests", "Answered requests.", ["route", "code"])
+        self._seconds = metrics.histogram(
+            "bundle_send_seconds",
             "From the decision to send a bundle until its last byte was handed to the network.",
-            registry=registry,
         )
-        self._cut = Counter("zerotrust_bundle_connections_cut", "Connections cut.", ["reason"], registry=registry)
-        self._intake = Counter(
-            "zerotrust_bundle_intake", "Status reports and decision logs.", ["kind", "outcome"], registry=registry
-        )
-        self._events = Counter(
-            "zerotrust_bundle_decision_events", "Events in decision logs.", ["outcome"], registry=registry
-        )
+        self._cut = metrics.counter("bundle_connections_cut", "Connections cut.", ["reason"])
+        self._intake = metrics.counter("bundle_intake", "Status reports and decision logs.", ["kind", "outcome"])
+        self._events = metrics.counter("bundle_decision_events", "Events in decision logs.", ["outcome"])
 
     def answered(self, route: str, code: int) -> None:
         """Count an answer."""
@@ -52,7 +42,7 @@ class Counts:
 
     def gauge(self, name: str, description: str, value: Callable[[], float]) -> None:
         """Show a number when asked."""
-        Gauge(f"zerotrust_bundle_{name}", description, registry=self._metrics.registry).set_function(value)
+        self._metrics.gauge(f"bundle_{name}", description, value)
 
     def watch(self, name: str, description: str, labels: list[str], samples: Callable[[], Iterable[Sample]]) -> None:
         """Show labelled numbers when asked."""

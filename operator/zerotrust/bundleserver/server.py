@@ -38,6 +38,12 @@ class BundleServer:
         self._draining = False
         parts.counts.gauge("connections", "Open connections.", lambda: self._floor.open)
         parts.counts.gauge("tls_reload_failures", "Reloads of the SVID that failed.", lambda: tls.failures)
+        parts.counts.watch(
+            "remaining_validity_ratio",
+            "What is left of the validity of the bundle that ends first: 1 when it was just signed, 0 when it has ended.",
+            ["kind"],
+            self._remaining,
+        )
         parts.counts.watch("places", "Bundles that are served, by key and namespace.", ["kind", "held"], self._places)
 
     async def start(self) -> None:
@@ -91,6 +97,15 @@ class BundleServer:
             await stop.wait()
         finally:
             await self.drain()
+
+    def _remaining(self) -> list[Sample]:
+        """The least share of its validity that a bundle of each kind has left; its epoch is when it was signed."""
+        now, least = self._parts.clock.now().timestamp(), dict[str, float]()
+        for place, bundle, _ in self._parts.shelf.places():
+            end = bundle.not_after.timestamp()
+            left = max(0.0, end - now) / max(1.0, end - bundle.epoch)
+            least[place.kind.value] = min(left, least.get(place.kind.value, left))
+        return [((kind,), left) for kind, left in least.items()]
 
     def _places(self) -> list[Sample]:
         """How many places there are by kind, and how many of them do not get the newest content."""

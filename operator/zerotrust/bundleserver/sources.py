@@ -141,4 +141,4 @@ class DecisionMetrics:
 
 
 def _counter(metrics: Metrics, name: str, description: str) -> Counter:
-    return Counter(f"zerotrust_{name}", description, ["server", "client", "reason"], registry=metrics.registry)
+    return metrics.counter(name, description, ["server", "client", "reason"])

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from ipaddress import IPv4Network, IPv6Network
 from typing import Protocol
 from uuid import uuid4
@@ -38,6 +39,8 @@ from zerotrust.engine.identities import IdentityController
 from zerotrust.engine.isolation import DefaultDenyController, NamespaceIsolation, RecordController
 from zerotrust.engine.keyfetching import KeyFetching
 from zerotrust.engine.keyuses import KeyUses
+from zerotrust.engine.laggards import Laggards
+from zerotrust.engine.lifetimes import Lifetimes
 from zerotrust.engine.pods import Pods
 from zerotrust.engine.policies import NetworkPolicyController, TrustPolicyController
 from zerotrust.engine.policybook import PolicyBook
@@ -62,8 +65,12 @@ from zerotrust.trustdomain.reconcile import MAX_SKEW
 logger = logging.getLogger(__name__)
 
 LEASE = "zerotrust-controller"
-READINESS = "identities-by-readiness"
-KEYS_READINESS = "api-keys-by-readiness"
+READINESS = {
+    "TrustDomain": "trust_domains",
+    "ServiceIdentity": "identities",
+    "TrustPolicy": "trust_policies",
+    "ApiKey": "api_keys",
+}
 SKEW_CHECK = 30.0
 HEAD_START = 10.0  # seconds
 
@@ -178,9 +185,9 @@ class Controller:
             self._client, self._clock, Ref("Lease", options.namespace, LEASE), identity, options.lease_duration
         )
         self.telemetry = TelemetryServer(self.metrics, self._not_ready, options.metrics_host, options.metrics_port)
-        self.cache.index(READINESS, "ServiceIdentity", lambda identity: [identity.ready])
-        self.cache.index(KEYS_READINESS, "ApiKey", lambda key: [key.ready])
         self._domains, self._providers = domains, providers
+        Lifetimes(self.cache, domains, contents.keys, self._clock).announce(self.metrics)
+        Laggards(self.cache, contents, enforcement, self._clock).announce(self.metrics)
         self.synced = asyncio.Event()
         self._register_gauges()
 
@@ -276,24 +283,11 @@ class Controller:
         return "" if self.synced.is_set() else "caches are being filled"
 
     def _register_gauges(self) -> None:
-        self.metrics.watch(
-            "identities",
-            "ServiceIdentities by readiness and reason.",
-            ["ready", "reason"],
-            lambda: self._readiness(READINESS),
-        )
-        self.metrics.watch(
-            "api_keys",
-            "ApiKeys by readiness and reason.",
-            ["ready", "reason"],
-            lambda: self._readiness(KEYS_READINESS),
-        )
-        self.metrics.watch(
-            "authority_expiry_timestamp_seconds",
-            "When a trust domain's active authority expires, in seconds since 1970.",
-            ["trust_domain"],
-            self._expiries,
-        )
+        for kind, name in READINESS.items():
+            self.cache.index(name, kind, lambda one: [one.ready])
+            self.metrics.watch(
+                name, f"{kind} objects by readiness and reason.", ["ready", "reason"], partial(self._readiness, name)
+            )
         self.metrics.watch(
             "identity_provider_keys_end_timestamp_seconds",
             "When an identity provider's keys cease to be accepted, in seconds since 1970; 0 while there are none.",
@@ -305,12 +299,6 @@ class Controller:
         for key, number in self.cache.sizes(index):
             status, reason = key if isinstance(key, tuple) else ("", "")
             yield (status or "Unknown", reason or "NotReconciled"), number
-
-    def _expiries(self) -> Iterable[Sample]:
-        for domain in self._domains.all():
-            active = self._domains.view(domain).active
-            if active is not None:
-                yield (domain.meta.name,), active.not_after.timestamp()
 
 
 class Process(Protocol):

@@ -6,6 +6,7 @@ Knows neither kopf nor Kubernetes. A `Controller` says which keys a change touch
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,11 +19,12 @@ from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import Clock
 from zerotrust.engine.scheduler import Scheduler
 from zerotrust.engine.workqueue import Backoff, Workqueue
-from zerotrust.telemetry.metrics import Metrics
+from zerotrust.telemetry.metrics import Metrics, Sample
 
 logger = logging.getLogger(__name__)
 
 REPORT_AFTER = 2
+FAILING_AFTER = 5  # by then it has gone on for some seconds, and is no conflict of two writers
 BATCH = 100
 
 
@@ -135,7 +137,11 @@ class Engine:
         self._backoff: Backoff[Key] = Backoff(retry_base, retry_longest)
         self._held = False
         cache.listen(self._changed)
-        metrics.watch_queue(lambda: len(self.queue), lambda: len(self.scheduler))
+        metrics.gauge("queue_depth", "Keys that wait for a worker.", lambda: len(self.queue))
+        metrics.gauge("timers", "Times at which something is due.", lambda: len(self.scheduler))
+        metrics.watch(
+            "failing_keys", f"Keys that failed {FAILING_AFTER} times in a row and more.", ["controller"], self._failing
+        )
 
     def touch(self, controller: str, ref: Ref) -> None:
         """Ask for a reconcile now."""
@@ -157,6 +163,10 @@ class Engine:
     def idle(self) -> bool:
         """Tell whether nothing waits for work, be it now or for another attempt."""
         return self.queue.idle and not self._backoff
+
+    def _failing(self) -> Iterable[Sample]:
+        found = Counter(key.controller for key in self._backoff.failing(FAILING_AFTER))
+        return [((controller,), number) for controller, number in found.items()]
 
     def _changed(self, change: Change) -> None:
         if self._held:

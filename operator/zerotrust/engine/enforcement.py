@@ -101,7 +101,7 @@ class Enforcement:
             return NotServed()
         lagging = [
             point.pod
-            for point in self._living(namespace)
+            for point in self.living(namespace)
             if point.revisions.get(kind) != entry.revision and point.serials.get(kind, 0) < first
         ]
         lagging += [one.pod for one in self._unheard(namespace)]
@@ -124,7 +124,7 @@ class Enforcement:
         """The decision points in pods of a ServiceAccount, and which of them run an accepted version."""
         found = [
             DecisionPoint(point.pod, self._runs(namespace, point, version))
-            for point in self._living(namespace)
+            for point in self.living(namespace)
             if point.account == account
         ]
         return (*found, *self._unheard(namespace))
@@ -143,7 +143,7 @@ class Enforcement:
             return True
         return self._is_moving(entry) and point.serials.get("policy", 0) >= first
 
-    def _living(self, namespace: str) -> Iterator[Point]:
+    def living(self, namespace: str) -> Iterator[Point]:
         """Whoever may still decide by something that it was sent: its pod is there, and its content is not past its end."""
         now, survey = self._clock.now(), self._survey(namespace)
         for point in self._heard(namespace).points:
@@ -193,7 +193,7 @@ class Enforcement:
         """The signing keys that decision points still use; None while no replica reports."""
         if not self._cache.size(REPORTS, ""):
             return None
-        return {key for place in self._contents.namespaces() for one in self._living(place) for key in one.key_ids}
+        return {key for place in self._contents.namespaces() for one in self.living(place) for key in one.key_ids}
 
     def concerned(self, change: Change) -> frozenset[str]:
         """The namespaces of which a changed report says something new."""

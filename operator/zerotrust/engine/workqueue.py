@@ -91,6 +91,10 @@ class Backoff(Generic[Key]):
         """How often the key failed since its last success."""
         return self._failures.get(key, 0)
 
+    def failing(self, times: int) -> list[Key]:
+        """The keys that failed so often and more since their last success."""
+        return [key for key, failures in self._failures.items() if failures >= times]
+
     def next(self, key: Key) -> timedelta:
         """Note a failure and return how long to wait: between a tenth and all of the doubling bound."""
         failures = self._failures[key] = self._failures.get(key, 0) + 1

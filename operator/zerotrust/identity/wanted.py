@@ -1,6 +1,6 @@
 """What certificate an identity should have: its spec resolved against its TrustDomain, or the reason why it gets none."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from zerotrust.common import durations, naming, times
 from zerotrust.common.errors import SpecError
@@ -96,15 +96,13 @@ def _wanted(snapshot: IdentitySnapshot, now: datetime) -> Wanted | Reason:
     if isinstance(spec, SpecError) or view is None or isinstance(view.spec, SpecError):
         return Reason("InvalidSpec", str(spec))
     limits, asked = view.spec.identities, spec.certificate
-    duration = asked.duration or limits.duration
+    duration, renew_before = asked_times(spec, view.spec)
     if duration > limits.max_duration:
         return Reason(
             "InvalidSpec",
             f"spec.certificate.duration: {durations.render(duration)} is longer than the maxDuration"
             f" {durations.render(limits.max_duration)} of TrustDomain {view.name}",
         )
-    percentage = asked.renew_before_percentage or limits.renew_before_percentage
-    renew_before = asked.renew_before or duration * percentage / 100
     if renew_before >= duration:
         return Reason(
             "InvalidSpec",
@@ -140,6 +138,14 @@ def _wanted(snapshot: IdentitySnapshot, now: datetime) -> Wanted | Reason:
         revoked_before=max((moment for moment in known if moment <= now), default=None),
         revocation_scheduled_at=min((moment for moment in known if moment > now), default=None),
     )
+
+
+def asked_times(spec: ServiceIdentitySpec, domain: TrustDomainSpec) -> tuple[timedelta, timedelta]:
+    """Return how long a certificate is to live, and how long before its end it is to be renewed; limits are not looked at."""
+    asked, defaults = spec.certificate, domain.identities
+    duration = asked.duration or defaults.duration
+    percentage = asked.renew_before_percentage or defaults.renew_before_percentage
+    return duration, asked.renew_before or duration * percentage / 100
 
 
 def asked_cutoff(resource: CustomResource[ServiceIdentitySpec]) -> datetime | None:

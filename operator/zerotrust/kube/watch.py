@@ -26,7 +26,7 @@ from zerotrust.engine.scope import Scope
 from zerotrust.kube.client import Client
 from zerotrust.kube.errors import Forbidden, Gone, KubeError, NotFound
 from zerotrust.kube.resources import WATCHED, ResourceType
-from zerotrust.telemetry.metrics import Metrics
+from zerotrust.telemetry.metrics import Metrics, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +76,12 @@ class Watch:
         self._due: asyncio.Queue[Source] = asyncio.Queue()
         self._comparisons = Scheduler(clock, lambda source: self._due.put_nowait(cast("Source", source)))
         self.watching = asyncio.Event()
+        metrics.watch(
+            "cache_confirmed_timestamp_seconds",
+            "Up to when the cache is known to miss nothing of a kind, in seconds since 1970.",
+            ["kind"],
+            self._confirmations,
+        )
 
     def _may_be_refused(self, source: Source) -> bool:
         """Whether all else goes on while a source may not be read: the rights in watched namespaces come and go."""
@@ -141,6 +147,12 @@ class Watch:
         """
         asked = [one for one in self._sources if one not in self._unread or one[1] == namespace]
         return min(self._confirmed[one] for one in asked) if all(one in self._confirmed for one in asked) else None
+
+    def _confirmations(self) -> Iterable[Sample]:
+        for kind in [kind for kind, resource in self._resources.items() if not resource.optional]:
+            asked = [one for one in self._sources if one[0] == kind and one not in self._unread]
+            if asked and all(one in self._confirmed for one in asked):
+                yield (kind,), min(self._confirmed[one] for one in asked).timestamp()
 
     async def run(self, configuration: Configuration) -> None:
         """Watch until cancelled; WatchEnded when kopf gives up."""

@@ -1,7 +1,8 @@
 """Prometheus metrics; no per-object series, so that their number does not grow with the cluster."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -15,55 +16,82 @@ LATENESS_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 14400, 86400)
 Sample = tuple[tuple[str, ...], float]
 
 
+@dataclass(frozen=True)
+class Family:
+    """A metric as it is announced; `name` is without `_total` and the other endings of its samples."""
+
+    name: str
+    type: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    description: str
+
+
 class Metrics:
-    """Everything that the controller counts."""
+    """Everything that a process counts; `families` lists it, for the reference and for the tests of alerts."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._issued = self._counter("issued", "Certificates issued, by reason.", ["reason"])
-        self._issue_seconds = Histogram(
-            "zerotrust_issue_seconds",
+        self.families: list[Family] = []
+        self._issued = self.counter("issued", "Certificates issued, by reason.", ["reason"])
+        self._issue_seconds = self.histogram(
+            "issue_seconds",
             "From the creation of a ServiceIdentity to its first certificate.",
             buckets=ISSUE_BUCKETS,
-            registry=self.registry,
         )
-        self._lateness = Histogram(
-            "zerotrust_renewal_lateness_seconds",
-            "From a certificate's renewal time to its renewal.",
-            buckets=LATENESS_BUCKETS,
-            registry=self.registry,
+        self._lateness = self.histogram(
+            "renewal_lateness_seconds", "From a certificate's renewal time to its renewal.", buckets=LATENESS_BUCKETS
         )
-        self._repaired = self._counter("repaired", "Foreign edits of owned objects that were put right.", ["kind"])
-        self._reconciles = Histogram(
-            "zerotrust_reconcile_seconds", "Duration of reconciles.", ["controller"], registry=self.registry
+        self._repaired = self.counter("repaired", "Foreign edits of owned objects that were put right.", ["kind"])
+        self._reconciles = self.histogram("reconcile_seconds", "Duration of reconciles.", ["controller"])
+        self._errors = self.counter("reconcile_errors", "Reconciles that failed.", ["controller", "reason"])
+        self._writes = self.counter(
+            "api_writes", "Writes to the API server; code 0 is a connection that broke.", ["kind", "verb", "code"]
         )
-        self._errors = self._counter("reconcile_errors", "Reconciles that failed.", ["controller", "reason"])
-        self._writes = self._counter("api_writes", "Writes to the API server.", ["kind", "verb", "code"])
-        self._events_dropped = self._counter("events_dropped", "Kubernetes events that were not sent.", ["reason"])
-        self._resyncs = self._counter("relists", "Authoritative comparisons of the cache.", ["kind"])
-        self._missed = self._counter("missed_changes", "Changes that only a comparison has found.", ["kind", "change"])
-        self.leading = Gauge("zerotrust_leading", "1 while this process leads.", registry=self.registry)
-        self.synced = Gauge("zerotrust_caches_synced", "1 once every cache is filled.", registry=self.registry)
-        self.loop_lag = Gauge(
-            "zerotrust_event_loop_lag_seconds", "How late the event loop was at its last beat.", registry=self.registry
-        )
-        self._stalls = self._counter("event_loop_stalls", "Times the event loop stood still for a second and more.", [])
+        self._events_dropped = self.counter("events_dropped", "Kubernetes events that were not sent.", ["reason"])
+        self._resyncs = self.counter("relists", "Authoritative comparisons of the cache.", ["kind"])
+        self._missed = self.counter("missed_changes", "Changes that only a comparison has found.", ["kind", "change"])
+        self.leading = self.gauge("leading", "1 while this process leads.")
+        self.synced = self.gauge("caches_synced", "1 once every cache is filled.")
+        self.loop_lag = self.gauge("event_loop_lag_seconds", "How late the event loop was at its last beat.")
+        self._stalls = self.counter("event_loop_stalls", "Times the event loop stood still for a second and more.")
 
-    def _counter(self, name: str, description: str, labels: Sequence[str]) -> Counter:
-        return Counter(f"zerotrust_{name}", description, labels, registry=self.registry)
+    def counter(self, name: str, description: str, labels: Sequence[str] = ()) -> Counter:
+        """Announce a counter; its samples end in `_total`."""
+        return Counter(
+            self._announce(name, "counter", labels, description), description, labels, registry=self.registry
+        )
 
-    def watch_queue(self, depth: Callable[[], int], timers: Callable[[], int]) -> None:
-        """Show the workqueue's depth and the number of timers when asked."""
-        queue = Gauge("zerotrust_queue_depth", "Keys that wait for a worker.", registry=self.registry)
-        queue.set_function(depth)
-        heap = Gauge("zerotrust_timers", "Times at which something is due.", registry=self.registry)
-        heap.set_function(timers)
+    def gauge(self, name: str, description: str, value: Callable[[], float] | None = None) -> Gauge:
+        """Announce a number that is set, or computed by `value` when asked."""
+        gauge = Gauge(self._announce(name, "gauge", (), description), description, registry=self.registry)
+        if value is not None:
+            gauge.set_function(value)
+        return gauge
+
+    def histogram(
+        self,
+        name: str,
+        description: str,
+        labels: Sequence[str] = (),
+        buckets: Sequence[float] = Histogram.DEFAULT_BUCKETS,
+    ) -> Histogram:
+        """Announce a histogram; its samples end in `_bucket`, `_sum` and `_count`."""
+        full = self._announce(name, "histogram", labels, description)
+        return Histogram(full, description, labels, buckets=buckets, registry=self.registry)
 
     def watch(
         self, name: str, description: str, labels: Sequence[str], samples: Callable[[], Iterable[Sample]]
     ) -> None:
-        """Show gauges that are computed from the cache when asked."""
-        self.registry.register(_Computed(f"zerotrust_{name}", description, labels, samples))
+        """Announce gauges that are computed from the cache when asked."""
+        full = self._announce(name, "gauge", labels, description)
+        self.registry.register(_Computed(full, description, labels, samples))
+
+    def _announce(
+        self, name: str, kind: Literal["counter", "gauge", "histogram"], labels: Sequence[str], description: str
+    ) -> str:
+        full = f"zerotrust_{name}"
+        self.families.append(Family(full, kind, tuple(labels), description))
+        return full
 
     def reconciled(self, controller: str, seconds: float, outcomes: Iterable[Outcome]) -> None:
         """Count a reconcile and what came of it."""
@@ -116,6 +144,10 @@ class _Computed(Collector):
         self, name: str, description: str, labels: Sequence[str], samples: Callable[[], Iterable[Sample]]
     ) -> None:
         self._name, self._description, self._labels, self._samples = name, description, labels, samples
+
+    def describe(self) -> Iterable[Any]:
+        """Lets the registry refuse a name that is taken."""
+        return [GaugeMetricFamily(self._name, self._description, labels=self._labels)]
 
     def collect(self) -> Iterable[Any]:
         family = GaugeMetricFamily(self._name, self._description, labels=self._labels)

@@ -17,7 +17,7 @@ from zerotrust.common.naming import Ref
 from zerotrust.common.observed import Meta, meta_of
 from zerotrust.common.plan import Outcome, Plan
 from zerotrust.engine.cache import Cache, Change
-from zerotrust.engine.controller import Engine, Failure, Key, Superseded, Touched
+from zerotrust.engine.controller import FAILING_AFTER, Engine, Failure, Key, Superseded, Touched
 from zerotrust.telemetry.metrics import Metrics
 
 LONGEST = minutes(5)
@@ -363,6 +363,22 @@ async def test_to_fail_at_telling_of_a_failure_is_survived(machine: Machine) -> 
     assert machine.hands.carried_out == []
     await _retry(machine)
     assert len(machine.hands.carried_out) == 1
+
+
+async def test_what_fails_again_and_again_is_shown_until_it_succeeds(machine: Machine) -> None:
+    machine.hands.errors = [
+        Broken("no") for _ in range(2 * FAILING_AFTER - 1)
+    ]  # from the second on, the status fails too
+    machine.cache.put(a_thing())
+    await machine.idle()
+    for _ in range(FAILING_AFTER - 2):
+        await _retry(machine)
+    assert machine.counted("failing_keys", controller="Things") == 0
+    await _retry(machine)
+    assert machine.counted("failing_keys", controller="Things") == 1
+    await _retry(machine)
+    assert machine.hands.errors == []
+    assert machine.counted("failing_keys", controller="Things") == 0
 
 
 async def test_a_success_is_a_new_start(machine: Machine) -> None:
