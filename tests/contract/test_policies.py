@@ -322,8 +322,10 @@ async def test_a_foreign_policy_that_widens_is_named(server: FakeApi, tmp_path: 
             {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
         )
         await rig.until(lambda: condition(server, "Shadowed")[1] == "ForeignPolicy")
-        assert "shop/broad" in condition(server, "Shadowed")[2]
+        edge = "NetworkPolicy shop/broad lets everybody reach shop/orders at 80/TCP"
+        assert edge in condition(server, "Shadowed")[2]
         assert condition(server, "LayersAgree")[0] == "False"
+        assert edge in condition(server, "LayersAgree")[2]
         server.delete("NetworkPolicy", "broad", "shop")
         await rig.until(lambda: condition(server, "Shadowed")[1] == "NotShadowed")
 

@@ -169,6 +169,18 @@ def test_what_only_observes_is_told_and_not_refused(world: World) -> None:
     world.running.until(lambda: not world.constraint(CREDENTIALS, OBSERVE), "the constraint has gone")
 
 
+def test_a_webhook_that_is_not_asked_any_more_is_missed(world: World) -> None:
+    world.until_enforced()
+    world.gatekeeper.remove_webhook_configuration()
+    world.running.until(
+        lambda: world.condition("ConstraintsEnforced")[:2] == ("False", "WebhookMissing"), "it is missed"
+    )
+    assert "but for ephemeral containers" in world.condition("ConstraintsEnforced")[2]
+    assert world.condition("Enforced")[:2] == ("False", "WebhookMissing")
+    world.gatekeeper.restore_webhook_configuration()
+    world.until_enforced()
+
+
 def test_pods_that_should_not_be_are_named_and_new_ones_refused_once_all_were_right(world: World) -> None:
     def match(name: str) -> tuple[str, str]:
         return world.running.conditions("svid", name, NAMESPACE).get("PodsMatch", ("", "", ""))[:2]

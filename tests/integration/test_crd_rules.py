@@ -173,7 +173,7 @@ ServiceIdentity:
       secretName: orders-svid
       nextAttemptTime: "2026-12-31T00:00:00Z"
       failedAttempts: 0
-      violations: {total: 1, examples: [{object: Pod batch-0, message: "ServiceIdentity orders: …"}]}
+      violations: {total: 1, examples: [{object: Pod batch-0, message: "…", foundAt: "2026-11-22T12:00:00Z"}]}
       conditions: [*condition]
   - spec:
       selector: *exists

@@ -95,7 +95,7 @@ _WRITTEN = yaml.safe_load("""
         reason: no_grant
         at: "2026-12-31T00:00:00Z"
     tests: {passed: 1, failed: [no-writes]}
-    violations: {total: 1, examples: [{object: Pod orders-0, message: x}]}
+    violations: {total: 1, examples: [{object: Pod orders-0, message: x, foundAt: "2026-11-22T12:00:00Z"}]}
     conditions:
       - type: Ready
         status: "True"

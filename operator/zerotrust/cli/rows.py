@@ -1,7 +1,6 @@
 """How a row of the decision table reads on a line."""
 
 from zerotrust.common import times
-from zerotrust.policy.podset import NAMESPACE_NAME, Requirement, Selector
 from zerotrust.policy.table import Client, KeyPrincipal, Principal, Row, Window
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -59,26 +58,4 @@ def _runs(days: tuple[int, ...]) -> str:
 
 def client_of(client: Client) -> str:
     """Who connects; pods in the words of `kubectl get pods -l`."""
-    if client.pods is None:
-        return str(client)
-    places = [one for one in client.pods.namespace if one.key == NAMESPACE_NAME and one.operator == "In"]
-    rest = tuple(one for one in client.pods.namespace if one not in places)
-    where = [f"in {' or '.join(one.values)}" for one in places]
-    where += [f"in namespaces with {_selector(rest)}"] if rest else []
-    return " ".join(["pods", _selector(client.pods.pod), *where]).replace("  ", " ")
-
-
-def _selector(selector: Selector) -> str:
-    return ",".join(_requirement(one) for one in selector)
-
-
-def _requirement(one: Requirement) -> str:
-    match one.operator:
-        case "In":
-            return f"{one.key}={one.values[0]}" if len(one.values) == 1 else f"{one.key} in ({','.join(one.values)})"
-        case "NotIn":
-            return f"{one.key} notin ({','.join(one.values)})"
-        case "Exists":
-            return one.key
-        case _:
-            return f"!{one.key}"
+    return str(client if client.pods is None else client.pods)

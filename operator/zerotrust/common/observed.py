@@ -119,11 +119,15 @@ class EndpointSlice:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A Pod by its labels and its ServiceAccount; `running` is False once it can never run again."""
+    """A Pod by its labels and its ServiceAccount; `running` is False once it can never run again.
+
+    `on_host` says that it uses its node's network, where no NetworkPolicy applies to it.
+    """
 
     meta: Meta
     account: str
     running: bool
+    on_host: bool = False
 
 
 def meta_of(kind: str, body: Mapping[str, Any]) -> Meta:
@@ -180,7 +184,8 @@ def pod(body: Mapping[str, Any]) -> Pod:
     }
     phase = (body.get("status") or {}).get("phase")
     account = sys.intern(spec.get("serviceAccountName") or "default")
-    return Pod(meta_of("Pod", {"metadata": kept}), account, phase not in ("Succeeded", "Failed"))
+    running, on_host = phase not in ("Succeeded", "Failed"), spec.get("hostNetwork") is True
+    return Pod(meta_of("Pod", {"metadata": kept}), account, running, on_host)
 
 
 def custom_resource(kind: str, model: type[Spec], body: Mapping[str, Any]) -> CustomResource[Spec]:

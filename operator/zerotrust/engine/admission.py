@@ -12,6 +12,7 @@ from zerotrust.common.errors import SpecError
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import CustomResource, Meta
 from zerotrust.common.plan import Apply
+from zerotrust.common.status import Finding
 from zerotrust.engine.apikeybook import ApiKeyBook
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import Clock
@@ -45,6 +46,7 @@ from zerotrust.policy.directory import Identity, Workload
 from zerotrust.policy.resource import Admission
 
 INSTALLATION = Ref("Gatekeeper", "", "gatekeeper")
+WEBHOOK_CONFIGURATION = "ValidatingWebhookConfiguration"
 MAX_NOTED = 10_000
 
 
@@ -59,6 +61,7 @@ class AdmissionBook:
         self._created: datetime | None = None
         self._waits: dict[str, tuple[ConstraintTemplate | None, bool, list[str]]] = {}
         self._first: dict[Ref, tuple[str, dict[tuple[str, str], int]]] = {}
+        self._appeared: dict[Ref, dict[Violation, datetime]] = {}
         self._entries: dict[str, Entries] = {}
         cache.listen(self._changed)
         for kind in TEMPLATES:
@@ -72,10 +75,26 @@ class AdmissionBook:
             self._created = (self._created or self._clock.now()) if all_created else None
         if change.ref.kind in TEMPLATES:
             concerned |= self.namespaces_of(change) if change.ref.kind == LABELS else set()
+            self._note_violations(change)
             if change.new is None or not change.new.as_written:
                 self._first.pop(change.ref, None)  # what somebody else wrote was in force meanwhile
         for namespace in concerned:
             self._entries.pop(namespace, None)
+
+    def _note_violations(self, change: Change) -> None:
+        """When each appeared; those that were there when a constraint was first seen may have been there for long."""
+        old, new = (frozenset(one.violations) if one is not None else frozenset() for one in (change.old, change.new))
+        if change.old is not None and old != new:
+            known, now = self._appeared.get(change.ref, {}), self._clock.now()
+            kept = {one: at for one, at in known.items() if one in new} | dict.fromkeys(new - old, now)
+            self._appeared[change.ref] = kept
+            if not kept:
+                del self._appeared[change.ref]
+
+    @property
+    def asked_by_api_server(self) -> bool:
+        """Whether a ValidatingWebhookConfiguration of Gatekeeper is there."""
+        return any(one.is_gatekeeper for one in self._cache.of_kind(WEBHOOK_CONFIGURATION))
 
     @property
     def installed(self) -> bool:
@@ -207,7 +226,12 @@ class AdmissionBook:
         there = [one for place in namespaces for kind in TEMPLATES for one in self.constraints(place, kind)]
         whose = {f"TrustPolicy {policy}", *(f"ServiceIdentity {one.name}" for one in subjects)}
         asked = merged(of_subject(_only(one, policy)) for one in subjects)
-        return standing.state(asked, there, self.waits, self._since, whose)
+        state = standing.state(asked, there, self.waits, self._since)
+        found = standing.violations(there, whose, self._seen)
+        return replace(state, violations=found, webhook=self.asked_by_api_server)
+
+    def _seen(self, constraint: Ref, violation: Violation) -> datetime | None:
+        return self._appeared.get(constraint, {}).get(violation)
 
     def _since(self, constraint: Constraint, place: Place, entry: Entry) -> int:
         """The first generation of a constraint that was seen to say this; after a restart a later one, never an earlier."""
@@ -217,10 +241,10 @@ class AdmissionBook:
             known = self._first[ref] = (uid, {})
         return known[1].setdefault((place.key, json.dumps(entry, sort_keys=True)), constraint.meta.generation)
 
-    def violations(self, workload: Workload) -> tuple[Violation, ...]:
+    def violations(self, workload: Workload) -> tuple[Finding, ...]:
         """What Gatekeeper's audit found against what an identity asks for."""
         there = (one for kind in TEMPLATES for one in self.constraints(workload.namespace, kind))
-        return standing.violations(there, {f"ServiceIdentity {workload.name}"})
+        return standing.violations(there, {f"ServiceIdentity {workload.name}"}, self._seen)
 
     def match(self, workload: Workload, account: str) -> PodMatch | None:
         """Whether an identity's pods are the ones that its labels select; None while pods are not watched."""
@@ -248,12 +272,17 @@ class AdmissionBook:
 
 
 def says_something_else(change: Change) -> bool:
-    """Tell whether more than the times of an audit changed in a template or a constraint."""
+    """Tell whether more than the times of an audit changed in one of Gatekeeper's objects."""
     old, new = change.old, change.new
     if old is None or new is None or old.meta.uid != new.meta.uid:
         return True
-    fields = ("spec", "pods", "violations", "created")
+    fields = ("spec", "pods", "violations", "created", "is_gatekeeper")
     return any(getattr(old, one, None) != getattr(new, one, None) for one in fields)
+
+
+def concerns_gatekeeper(change: Change) -> bool:
+    """Tell whether a webhook configuration is, or was, Gatekeeper's."""
+    return any(one is not None and one.is_gatekeeper for one in (change.old, change.new))
 
 
 def installation(*, installed: bool, version: int, at: datetime) -> Installation:

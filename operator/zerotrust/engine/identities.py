@@ -146,12 +146,8 @@ class IdentityController:
             secret_elder=self._elder(identity, BY_SECRET, secret),
             remembered_cutoff=self._remembered(domain, ref.namespace, account),
             pods=self._admission.match(Workload(ref.namespace, ref.name), account) if self._admission else None,
-            violations=self._violations(Workload(ref.namespace, ref.name)),
+            violations=self._admission.violations(Workload(ref.namespace, ref.name)) if self._admission else (),
         )
-
-    def _violations(self, workload: Workload) -> tuple[tuple[str, str], ...]:
-        found = self._admission.violations(workload) if self._admission is not None else ()
-        return tuple((one.object, one.message) for one in found)
 
     def _remembered(self, domain: Domain | None, namespace: str, account: str) -> datetime | None:
         if domain is None or not isinstance(domain.spec, TrustDomainSpec):

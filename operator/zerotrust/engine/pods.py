@@ -44,7 +44,8 @@ class Pods:
             if one.account != account and selects(identity.pods, one.meta.labels)
         )
         unlabelled = sorted(one.meta.name for one in own if not selects(identity.pods, one.meta.labels))
-        return PodMatch(len(own) - len(unlabelled), tuple(foreign), tuple(unlabelled))
+        on_host = sorted(one.meta.name for one in own if one.on_host)
+        return PodMatch(len(own) - len(unlabelled), tuple(foreign), tuple(unlabelled), tuple(on_host))
 
     def concerned(self, change: Change) -> Iterator[Ref]:
         """The ServiceIdentities whose comparison a change of a pod may change."""
@@ -71,4 +72,4 @@ def _selects(identity: CustomResource[ServiceIdentitySpec]) -> bool:
 
 
 def _substance(pod: Pod | None) -> object:
-    return (pod.meta.labels, pod.account) if pod is not None and pod.running else None
+    return (pod.meta.labels, pod.account, pod.on_host) if pod is not None and pod.running else None

@@ -9,7 +9,7 @@ from zerotrust.common.errors import SpecError
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import EndpointSlice, NetworkPolicy
 from zerotrust.common.plan import Apply, Plan
-from zerotrust.engine.admission import INSTALLATION, AdmissionBook, says_something_else
+from zerotrust.engine.admission import INSTALLATION, AdmissionBook, concerns_gatekeeper, says_something_else
 from zerotrust.engine.cache import Cache, Change
 from zerotrust.engine.clock import Clock
 from zerotrust.engine.controller import Failure, Statusless, Touched
@@ -23,12 +23,13 @@ from zerotrust.gatekeeper.templates import TEMPLATES
 from zerotrust.identity.snapshot import service_account
 from zerotrust.policy import isolation, network, reconcile
 from zerotrust.policy.directory import Identity, Workload, default_selector
+from zerotrust.policy.foreign import Edge, may_select, widening
 from zerotrust.policy.isolation import Awaited, NetworkSnapshot
 from zerotrust.policy.network import PortOf, Surroundings
 from zerotrust.policy.podset import PodSet
 from zerotrust.policy.reading import Policy
 from zerotrust.policy.reconcile import PolicySnapshot, Programming, TargetState
-from zerotrust.policy.survey import Survey, may_select, survey_ref, widens
+from zerotrust.policy.survey import Survey, survey_ref
 from zerotrust.policy.table import Table
 from zerotrust.trustdomain.resource import Dns
 
@@ -199,7 +200,9 @@ class TrustPolicyController:
                     yield from (Touched(policy.meta.ref, SOON) for policy in self._cache.find(POLICIES, namespace))
             case "ServiceIdentity" | "Namespace" | "TrustDomain" | "ApiKey":
                 yield from self._neighbours(change)
-            case "Gatekeeper" | "ConstraintTemplate":
+            case "ValidatingWebhookConfiguration" if not concerns_gatekeeper(change):
+                return
+            case "Gatekeeper" | "ConstraintTemplate" | "ValidatingWebhookConfiguration":
                 if change.ref == INSTALLATION or says_something_else(change):
                     yield from (Touched(ref, SOON) for ref in self._cache.refs("TrustPolicy"))
             case kind if kind in TEMPLATES and says_something_else(change):
@@ -255,21 +258,21 @@ class TrustPolicyController:
             denials=self._enforcement.denials(identity.workload.namespace, identity.workload.name, account),
         )
 
-    def _shadowed(self, identity: Identity) -> tuple[str, ...] | None:
-        """Network policies of others that let in whom the table does not; None when the pods must be looked at."""
-        foreign: list[NetworkPolicy] = self._cache.find(FOREIGN, identity.workload.namespace)
-        if not foreign:
+    def _shadowed(self, identity: Identity) -> tuple[Edge, ...] | None:
+        """What network policies of others let in and the table does not; None when the pods must be looked at."""
+        others: list[NetworkPolicy] = self._cache.find(FOREIGN, identity.workload.namespace)
+        if not others:
             return ()
         survey, table, now = self._survey(identity.workload.namespace), self._book.table(identity), self._clock.now()
-        names = []
-        for one in foreign:
-            if widens(one, table, self._book, now):
+        found = []
+        for one in others:
+            if (edge := widening(one, identity.workload, table, self._book, now)) is not None:
                 selected = may_select(one, identity, survey)
                 if selected is None:
                     return None
                 if selected:
-                    names.append(f"{one.meta.namespace}/{one.meta.name}")
-        return tuple(sorted(names))
+                    found.append(edge)
+        return tuple(sorted(found))
 
     def _refusing(self, policy: Policy, targets: list[Identity]) -> Iterator[tuple[Workload, Workload]]:
         """Isolated clients in other namespaces that have not agreed to call what the policy lets them call."""

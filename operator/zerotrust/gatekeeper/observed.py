@@ -12,6 +12,7 @@ from zerotrust.policy.admission import Violation
 
 WEBHOOK = "webhook"
 API_SERVER = "vap.k8s.io"  # the enforcement point that is the API server itself
+VALIDATION = "validation.gatekeeper.sh"  # the name of its webhook, in a configuration of any name
 MAX_MESSAGE = 512
 
 
@@ -60,11 +61,25 @@ class Constraint:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhookConfiguration:
+    """A ValidatingWebhookConfiguration; `is_gatekeeper`: by it the API server asks Gatekeeper, whatever its name is."""
+
+    meta: Meta
+    is_gatekeeper: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Installation:
     """Whether the cluster has Gatekeeper's API; looked at every now and then, for there is no object to watch."""
 
     meta: Meta
     installed: bool
+
+
+def webhook_configuration(body: Mapping[str, Any]) -> WebhookConfiguration:
+    """Read a ValidatingWebhookConfiguration."""
+    asked = {one.get("name") for one in body.get("webhooks") or ()}
+    return WebhookConfiguration(meta_of("ValidatingWebhookConfiguration", body), VALIDATION in asked)
 
 
 def template(body: Mapping[str, Any]) -> ConstraintTemplate:

@@ -1,8 +1,11 @@
 """Whether entries are in force: the template, the constraint and every Gatekeeper pod, in the order in which they come."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from datetime import datetime
 
-from zerotrust.gatekeeper import constraints
+from zerotrust.common.naming import Ref
+from zerotrust.common.status import Finding
+from zerotrust.gatekeeper import constraints, templates
 from zerotrust.gatekeeper.observed import WEBHOOK, Constraint, ConstraintTemplate, PodReport
 from zerotrust.gatekeeper.projection import Entries, Entry, Place, says
 from zerotrust.gatekeeper.templates import TEMPLATES, Template
@@ -30,7 +33,6 @@ def state(
     observed: Sequence[Constraint],
     ready: Callable[[str], list[str]],
     since: Callable[[Constraint, Place, Entry], int],
-    asked_by: Set[str],
 ) -> AdmissionState:
     """Return how far what is asked for is in the observed constraints.
 
@@ -65,14 +67,20 @@ def state(
         awaited=tuple(awaited),
         differing=tuple(differing),
         by_webhook_only=tuple(str(one.meta.ref) for one in denying if not any(report.native for report in one.pods)),
-        violations=violations(observed, asked_by),
     )
 
 
-def violations(observed: Iterable[Constraint], whose: Set[str]) -> tuple[Violation, ...]:
-    """What Gatekeeper's audit found against what these ask for."""
-    found = {one for constraint in observed for one in constraint.violations if _asks(one.by) & whose}
-    return tuple(sorted(found))
+def violations(
+    observed: Iterable[Constraint], whose: Set[str], since: Callable[[Ref, Violation], datetime | None]
+) -> tuple[Finding, ...]:
+    """What Gatekeeper's audit found against what these ask for; `since` tells when a constraint's violation appeared."""
+    found = {
+        (one.object, one.message): since(constraint.meta.ref, one)
+        for constraint in observed
+        for one in constraint.violations
+        if _asks(one.by) & whose
+    }
+    return tuple(Finding(*named, at) for named, at in sorted(found.items(), key=lambda one: one[0]))
 
 
 def _asks(by: str) -> set[str]:
@@ -94,9 +102,29 @@ def _behind(name: str, pods: Sequence[PodReport], generation: int) -> Iterator[s
 
 
 def _difference(constraint: Constraint, place: Place, entry: Entry) -> str:
+    """What a constraint lets through, or stops, otherwise than the table; and the field that says so."""
     parameter = TEMPLATES[place.kind].parameter
     present = constraint.parameters[parameter][place.key]
-    fields = sorted({*present, *entry})
-    field = next(one for one in fields if present.get(one) != entry.get(one))
-    where = f"{parameter}.{place.key}.{field}"
-    return f"{constraint.meta.ref} says {present.get(field)!r} for {where} instead of {entry.get(field)!r}"
+    field = next(one for one in sorted({*present, *entry}) if present.get(one) != entry.get(one))
+    found = f"{parameter}.{place.key}.{field} is {present.get(field)!r} instead of {entry.get(field)!r}"
+    return f"{constraint.meta.ref} {_edge(place, present, entry)}: {found}"
+
+
+def _edge(place: Place, present: Entry, asked: Entry) -> str:
+    match place.kind:
+        case templates.CREDENTIALS:
+            has, should = (set(one.get("serviceAccounts") or ()) for one in (present, asked))
+            if more := sorted(has - should):
+                return f"lets pods of ServiceAccount {', '.join(more)} use Secret {place.key}"
+            if less := sorted(should - has):
+                return f"keeps pods of ServiceAccount {', '.join(less)} from Secret {place.key}"
+            return f"says another owner for Secret {place.key}"
+        case templates.HOST_ACCESS:
+            return f"does not say {asked['policies']} about host access of pods of ServiceAccount {place.key}"
+        case templates.IMAGES:
+            gone = sorted({one["policy"] for one in asked["rules"] if one not in (present.get("rules") or ())})
+            return f"lets pods of ServiceAccount {place.key} run images that {', '.join(gone)} refuses"
+        case templates.SERVICES:
+            return f"lets Service {place.key} select pods of others"
+        case _:
+            return f"takes other pods for those of ServiceAccount {place.key}"

@@ -10,16 +10,18 @@ class PodMatch:
     """The running pods of an identity.
 
     `right` counts those that are selected and run under its ServiceAccount, `foreign` are selected and run under another:
-    `(pod, ServiceAccount)`, `unlabelled` run under it and are not selected. Both are sorted.
+    `(pod, ServiceAccount)`, `unlabelled` run under it and are not selected, `on_host` run under it in their node's network. All
+    are sorted.
     """
 
     right: int = 0
     foreign: tuple[tuple[str, str], ...] = ()
     unlabelled: tuple[str, ...] = ()
+    on_host: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
-        """Whether there are pods, and all are as they should be."""
+        """Whether there are pods, and labels tell exactly which they are."""
         return self.right > 0 and not self.foreign and not self.unlabelled
 
 
@@ -37,6 +39,9 @@ def condition(match: PodMatch | None) -> Condition:
         return false(
             kind, "UnlabelledPods", f"{len(match.unlabelled)} pods {text} to them: label them, or restart them"
         )
+    if match.on_host:
+        text = f"use their node's network: {some(match.on_host, ', ')}; no NetworkPolicy applies to them"
+        return false(kind, "HostNetworkPods", f"{len(match.on_host)} pods {text}")
     if not match.right:
         return unknown(kind, "NoPods", "no pod runs under its ServiceAccount")
     return true(kind, "Matching", "every pod of its ServiceAccount carries its labels, and no other pod does")

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from zerotrust.common.errors import SpecError
 from zerotrust.common.observed import CustomResource, Plain
+from zerotrust.common.status import Finding
 from zerotrust.identity.pods import PodMatch
 from zerotrust.identity.resource import ServiceIdentitySpec
 from zerotrust.pki.secret import ObservedSecret
@@ -32,7 +33,7 @@ class IdentitySnapshot:
     `stale_secrets` are Secrets of this identity under other names, from before `secret.name` was changed. `isolated` are the
     directions that its network policy closes. `remembered_cutoff` is the cut-off that the operator remembers for the identity's
     SPIFFE ID, whoever asked for it. `pods` is None while pods are not watched. `violations` are objects that Gatekeeper found
-    to be against what the identity asks for: `(object, message)`.
+    to be against what the identity asks for.
     """
 
     resource: CustomResource[ServiceIdentitySpec]
@@ -46,7 +47,7 @@ class IdentitySnapshot:
     isolated: tuple[str, ...] = ()
     remembered_cutoff: datetime | None = None
     pods: PodMatch | None = None
-    violations: tuple[tuple[str, str], ...] = ()
+    violations: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)

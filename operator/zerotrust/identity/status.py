@@ -11,7 +11,7 @@ from zerotrust.common.errors import SpecError
 from zerotrust.common.observed import CustomResource
 from zerotrust.common.plan import Event
 from zerotrust.common.requests import unreadable
-from zerotrust.common.status import news_of_violations, violations_of
+from zerotrust.common.status import Finding, news_of_violations, violations_of
 from zerotrust.identity import pods
 from zerotrust.identity.pods import PodMatch
 from zerotrust.identity.renewal import Reason, Schedule
@@ -40,7 +40,7 @@ class Standing:
     isolated: tuple[str, ...] = ()
     revoked_before: datetime | None = None
     pods: PodMatch | None = None
-    violations: tuple[tuple[str, str], ...] = ()
+    violations: tuple[Finding, ...] = ()
 
 
 def status_of(
@@ -69,7 +69,7 @@ def status_of(
     if standing.authority_id is not None:
         status["authorityID"] = standing.authority_id
     if standing.violations:
-        status["violations"] = violations_of(standing.violations)
+        status["violations"] = violations_of(standing.violations, resource.status.get("violations"))
     return status
 
 

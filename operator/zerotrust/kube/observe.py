@@ -36,6 +36,7 @@ class Observer:
             "NetworkPolicy": observed.network_policy,
             "Pod": observed.pod,
             "ConstraintTemplate": gatekeeper.template,
+            "ValidatingWebhookConfiguration": gatekeeper.webhook_configuration,
             "ValidatingAdmissionPolicy": lambda body: observed.plain("ValidatingAdmissionPolicy", body),
             **dict.fromkeys(TEMPLATES, gatekeeper.constraint),
             "TrustPolicy": reading.observe,

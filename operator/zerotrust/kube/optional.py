@@ -14,7 +14,7 @@ from zerotrust.engine.clock import Clock
 from zerotrust.gatekeeper.templates import TEMPLATES
 from zerotrust.kube.client import Client
 from zerotrust.kube.errors import Forbidden, KubeError
-from zerotrust.kube.resources import CONSTRAINT_TEMPLATES, CONSTRAINTS, ResourceType
+from zerotrust.kube.resources import CONSTRAINT_TEMPLATES, CONSTRAINTS, WEBHOOK_CONFIGURATIONS, ResourceType
 from zerotrust.kube.watch import Watch
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class OptionalKinds:
     async def run(self) -> None:
         """Follow every kind until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for resource in (CONSTRAINT_TEMPLATES, *CONSTRAINTS):
+            for resource in (CONSTRAINT_TEMPLATES, *CONSTRAINTS, WEBHOOK_CONFIGURATIONS):
                 tasks.create_task(self._follow(resource), name=f"watch-{resource.plural}")
 
     async def look(self) -> None:

@@ -113,6 +113,15 @@ CONSTRAINTS = tuple(
     )
     for one in TEMPLATES.values()
 )
+# Gatekeeper's is among them, under a name of the admin's choice. `optional`, because it matters with Gatekeeper only.
+WEBHOOK_CONFIGURATIONS = ResourceType(
+    "ValidatingWebhookConfiguration",
+    "admissionregistration.k8s.io",
+    "v1",
+    "validatingwebhookconfigurations",
+    namespaced=False,
+    optional=True,
+)
 
 # Read and deleted by name, where Gatekeeper has left them behind.
 ADMISSION_POLICIES = ResourceType(
@@ -138,6 +147,7 @@ WATCHED = (
     TRUST_POLICIES,
     CONSTRAINT_TEMPLATES,
     *CONSTRAINTS,
+    WEBHOOK_CONFIGURATIONS,
     PODS,
 )
 # Questions, not objects: they are posted and answered, and exist nowhere.

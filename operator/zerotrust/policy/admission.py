@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from zerotrust.common.conditions import Condition, false, some, true, unknown
+from zerotrust.common.status import Finding
 from zerotrust.policy.resource import TrustPolicySpec
 
 
@@ -25,7 +26,7 @@ class AdmissionState:
     `wanted` counts the constraints that have something of the policy's targets in them. `awaited` names what is not so far yet,
     down to the Gatekeeper pod and the generation; `differing` names what the cluster's constraints say otherwise than the policy.
     `by_webhook_only` are constraints that the API server does not enforce by itself: while no webhook answers, they let through.
-    `pods` is how many Gatekeeper pods report them.
+    `pods` is how many Gatekeeper pods report them; `webhook` says whether the API server has a configuration to ask them.
     """
 
     installed: bool = False
@@ -34,12 +35,13 @@ class AdmissionState:
     awaited: tuple[str, ...] = ()
     differing: tuple[str, ...] = ()
     by_webhook_only: tuple[str, ...] = ()
-    violations: tuple[Violation, ...] = ()
+    violations: tuple[Finding, ...] = ()
+    webhook: bool = True
 
     @property
     def enforced(self) -> bool:
         """Whether everything that is wanted is in force."""
-        return self.installed and not self.awaited and not self.differing
+        return self.installed and self.webhook and not self.awaited and not self.differing
 
 
 def constraints_enforced(spec: TrustPolicySpec | None, state: AdmissionState) -> Condition:
@@ -59,11 +61,20 @@ def constraints_enforced(spec: TrustPolicySpec | None, state: AdmissionState) ->
         return false(kind, "Awaited", some(state.awaited))
     if not state.wanted:
         return unknown(kind, "NoTargets", "no ServiceIdentity is selected yet")
+    if not state.webhook:
+        text = "no ValidatingWebhookConfiguration of Gatekeeper is there"
+        return false(kind, "WebhookMissing", f"{text}: {_without_webhook(state)}")
     counted = f"{state.wanted} constraints are enforced by {state.pods} Gatekeeper pods"
     if state.by_webhook_only:
         text = f"the API server does not enforce {some(state.by_webhook_only)} by itself, so without a webhook they let through"
         return true(kind, "WebhookOnly", f"{counted}; {text}")
     return true(kind, "Enforced", f"{counted} and by the API server itself")
+
+
+def _without_webhook(state: AdmissionState) -> str:
+    if state.by_webhook_only:
+        return f"nothing asks for {some(state.by_webhook_only)}, which the API server does not enforce by itself"
+    return "the API server enforces by itself, but for ephemeral containers"
 
 
 def pending(spec: TrustPolicySpec, state: AdmissionState) -> Condition | None:

@@ -22,6 +22,19 @@ class Requirement(NamedTuple):
     operator: str
     values: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        match self.operator:
+            case "In" if len(self.values) == 1:
+                return f"{self.key}={self.values[0]}"
+            case "In":
+                return f"{self.key} in ({','.join(self.values)})"
+            case "NotIn":
+                return f"{self.key} notin ({','.join(self.values)})"
+            case "Exists":
+                return self.key
+            case _:
+                return f"!{self.key}"
+
     def holds(self, labels: Mapping[str, str]) -> bool:
         """Tell whether labels meet the requirement."""
         match self.operator:
@@ -90,9 +103,21 @@ class PodSet:
         """Pods of one namespace."""
         return cls((equal(NAMESPACE_NAME, namespace),), pod)
 
+    def __str__(self) -> str:
+        """In the words of `kubectl get pods -l`, such as `pods app=web in shop`."""
+        places = [one for one in self.namespace if one.key == NAMESPACE_NAME and one.operator == "In"]
+        rest = tuple(one for one in self.namespace if one not in places)
+        where = [f"in {' or '.join(one.values)}" for one in places]
+        where += [f"in namespaces with {_words(rest)}"] if rest else []
+        return " ".join(["pods", *filter(None, [_words(self.pod)]), *where])
+
     def contains(self, namespace_labels: Mapping[str, str], pod_labels: Mapping[str, str]) -> bool:
         """Tell whether a pod belongs to the set."""
         return selects(self.namespace, namespace_labels) and selects(self.pod, pod_labels)
+
+    def is_within(self, other: "PodSet") -> bool:
+        """Tell whether every pod of this set surely belongs to the other."""
+        return not self.minus(other)
 
     @property
     def is_empty(self) -> bool:
@@ -112,6 +137,10 @@ class PodSet:
             rest.append(PodSet(namespace, _joined(pod, (_negated(one),))))
             pod = _joined(pod, (one,))
         return [one for one in rest if not one.is_empty]
+
+
+def _words(selector: Selector) -> str:
+    return ",".join(str(one) for one in selector)
 
 
 def _negated(one: Requirement) -> Requirement:

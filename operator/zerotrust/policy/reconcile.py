@@ -16,6 +16,7 @@ from zerotrust.policy.acceptance import Accepted, TableOf, TestRun
 from zerotrust.policy.admission import AdmissionState
 from zerotrust.policy.delivery import DecisionPoint, Delivery, Denial
 from zerotrust.policy.directory import Directory, Identity, Workload
+from zerotrust.policy.foreign import Edge
 from zerotrust.policy.network import MAX_PARTS, PortOf
 from zerotrust.policy.reading import Policy
 from zerotrust.policy.resource import TrustPolicySpec
@@ -35,8 +36,8 @@ class TargetState:
     """How far a target's network policy is; `observed` for an identity of which nothing is isolated.
 
     `newly_isolated` says that this policy is what isolates it first; `too_complex` are ports that stay closed to some client
-    because what Deny rules leave of it has too many parts; `shadowed` names network policies of others that let in whom the
-    table does not, None when the namespace's pods must be looked at to know. `points` are the decision points of its pods,
+    because what Deny rules leave of it has too many parts; `shadowed` is what network policies of others let in and the table
+    does not, None when the namespace's pods must be looked at to know. `points` are the decision points of its pods,
     `denials` whom they denied lately.
     """
 
@@ -44,7 +45,7 @@ class TargetState:
     programming: Programming
     newly_isolated: bool = False
     too_complex: tuple[PortOf, ...] = ()
-    shadowed: tuple[str, ...] | None = ()
+    shadowed: tuple[Edge, ...] | None = ()
     points: tuple[DecisionPoint, ...] = ()
     denials: tuple[Denial, ...] = ()
 
@@ -191,7 +192,7 @@ def _tell(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement, now: dat
     if judged.accepted is not None:
         status["revision"] = judged.accepted.digest
     if snapshot.admission.violations:
-        status["violations"] = violations_of(one[1:] for one in snapshot.admission.violations)
+        status["violations"] = violations_of(snapshot.admission.violations, policy.status.get("violations"))
     # Who lags may be gone, and only a look at the pods can tell.
     undecided = any(one.shadowed is None for one in snapshot.targets) or bool(snapshot.lagging)
     ends = [end for end in _ends(policy) if end > now]
@@ -339,9 +340,8 @@ def _enforced(policy: Policy, snapshot: PolicySnapshot, judged: _Judgement, prog
 def _agreeing(programmed: Condition, snapshot: PolicySnapshot, spec: TrustPolicySpec | None) -> Condition:
     """True only when everything that is in the cluster was read back and is what one table says."""
     kind, layers = "LayersAgree", spec.layers if spec is not None else []
-    shadowed = sorted({name for one in snapshot.targets for name in one.shadowed or ()})
-    if shadowed:
-        return false(kind, "Shadowed", f"NetworkPolicy {some(shadowed)} lets in more than the table")
+    if shadowed := _ways_in(snapshot):
+        return false(kind, "Shadowed", f"{some(shadowed)}, and the table does not")
     if snapshot.admission.differing:
         return false(kind, "ConstraintsDiffer", some(snapshot.admission.differing))
     if programmed.status != "True":
@@ -368,11 +368,14 @@ def _egress(snapshot: PolicySnapshot) -> Condition:
 def _shadowed(snapshot: PolicySnapshot) -> Condition:
     if any(one.shadowed is None for one in snapshot.targets):
         return unknown("Shadowed", "Looking", "the namespace's pods are being looked at")
-    names = sorted({name for one in snapshot.targets for name in one.shadowed or ()})
-    if names:
-        text = f"NetworkPolicy {some(names)} is not ours and lets in more than the table; network policies only add up"
+    if ways := _ways_in(snapshot):
+        text = f"{some(ways)}, and the table does not; it is not ours, and network policies only add up"
         return true("Shadowed", "ForeignPolicy", text)
     return false("Shadowed", "NotShadowed")
+
+
+def _ways_in(snapshot: PolicySnapshot) -> list[str]:
+    return sorted({str(edge) for one in snapshot.targets for edge in one.shadowed or ()})
 
 
 def _transitions(observed: Sequence[Mapping[str, Any]], conditions: Sequence[Condition]) -> tuple[Event, ...]:

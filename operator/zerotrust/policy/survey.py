@@ -6,11 +6,8 @@ from datetime import datetime
 from typing import Any
 
 from zerotrust.common.naming import Ref
-from zerotrust.common.observed import Meta, NetworkPolicy
-from zerotrust.policy.directory import Directory, Identity
-from zerotrust.policy.network import Address, PortOf, openings
-from zerotrust.policy.podset import NAMESPACE_NAME, PodSet, Selector, contradictory, equal, from_kubernetes, selects
-from zerotrust.policy.table import Table
+from zerotrust.common.observed import Meta
+from zerotrust.policy.podset import Selector, selects
 
 
 @dataclass(frozen=True)
@@ -76,48 +73,3 @@ def _backends(node: Any) -> set[str]:
         else:
             found |= _backends(value)
     return found
-
-
-def may_select(foreign: NetworkPolicy, identity: Identity, survey: Survey | None) -> bool | None:
-    """Tell whether a network policy selects pods of an identity; None when that takes a look at the pods."""
-    selector = from_kubernetes(foreign.spec.get("podSelector"))
-    if contradictory((*selector, *identity.pods)):
-        return False
-    if set(selector) <= set(identity.pods):
-        return True
-    if survey is None:
-        return None
-    return any(selects(selector, labels) and selects(identity.pods, labels) for labels in survey.pods)
-
-
-def widens(foreign: NetworkPolicy, table: Table, directory: Directory, now: Any) -> bool:
-    """Tell whether a network policy that is not ours lets in anybody whom the table does not."""
-    spec = foreign.spec
-    if "Ingress" not in (spec.get("policyTypes") or ["Ingress"]):
-        return False
-    ours = openings(table, directory, now)
-    return any(_opens_more(rule, foreign.meta.namespace, ours) for rule in spec.get("ingress") or ())
-
-
-def _opens_more(rule: Mapping[str, Any], namespace: str, ours: Mapping[Any, set[PortOf]]) -> bool:
-    peers, ports = rule.get("from"), rule.get("ports")
-    if not peers or not ports:
-        return True
-    for one in ports:
-        if not isinstance(one.get("port"), int) or one.get("endPort"):
-            return True
-        port = PortOf(one["port"], one.get("protocol") or "TCP")
-        for peer in peers:
-            if "ipBlock" in peer:
-                if peer["ipBlock"].get("except") or port not in ours.get(Address(peer["ipBlock"]["cidr"]), ()):
-                    return True
-                continue
-            place = peer.get("namespaceSelector")
-            within = (equal(NAMESPACE_NAME, namespace),) if place is None else from_kubernetes(place)
-            left = [PodSet(within, from_kubernetes(peer.get("podSelector")))]
-            for pods, open_ports in ours.items():
-                if isinstance(pods, PodSet) and port in open_ports:
-                    left = [rest for part in left for rest in part.minus(pods)]
-            if left:
-                return True
-    return False

@@ -45,10 +45,16 @@ class World:
         self.cache.put(custom_resource("ServiceIdentity", ServiceIdentitySpec, body))
 
     def pod(
-        self, name: str, account: str | None, labels: dict[str, str], phase: str = "Running", namespace: str = "shop"
+        self,
+        name: str,
+        account: str | None,
+        labels: dict[str, str],
+        phase: str = "Running",
+        namespace: str = "shop",
+        **spec: Any,
     ) -> list[Ref]:
         """Put a pod in; whom that concerns."""
-        spec = {"serviceAccountName": account} if account else {}
+        spec |= {"serviceAccountName": account} if account else {}
         body = {"metadata": self.metadata(name, namespace, labels=labels), "spec": spec, "status": {"phase": phase}}
         self.cache.put(pod(body))
         return self.news[-1]
@@ -90,6 +96,13 @@ def test_pods_that_never_run_again_do_not_count(phase: str) -> None:
     world.pod("spy", "batch", derived("orders"))
     world.pod("spy", "batch", derived("orders"), phase)
     assert world.match() == PodMatch()
+
+
+def test_pods_on_the_hosts_network_are_told_and_a_change_to_it_is_news() -> None:
+    world = World()
+    world.pod("agent", "orders", derived("orders"))
+    assert world.pod("agent", "orders", derived("orders"), hostNetwork=True) == [ORDERS]
+    assert world.match() == PodMatch(1, (), (), ("agent",))
 
 
 def test_unwatched_pods_are_not_compared() -> None:

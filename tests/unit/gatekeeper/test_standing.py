@@ -1,17 +1,20 @@
 """When constraints count as enforced: every step and every pod, and nothing that an earlier object had reported."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from tests.support.certificates import NOW
 from zerotrust.common.conditions import Condition
+from zerotrust.common.status import Finding
 from zerotrust.gatekeeper import observed
 from zerotrust.gatekeeper.constraints import manifests
 from zerotrust.gatekeeper.observed import Constraint
 from zerotrust.gatekeeper.projection import Entries, Entry, Place
-from zerotrust.gatekeeper.standing import awaited_of_template, state
-from zerotrust.gatekeeper.templates import CREDENTIALS, TEMPLATES
-from zerotrust.policy.admission import AdmissionState, Violation, constraints_enforced
+from zerotrust.gatekeeper.standing import awaited_of_template, state, violations
+from zerotrust.gatekeeper.templates import BINDING, CREDENTIALS, HOST_ACCESS, IMAGES, SERVICES, TEMPLATES
+from zerotrust.policy.admission import AdmissionState, constraints_enforced
 from zerotrust.policy.resource import TrustPolicySpec
 
 SECRET: Entry = {"owner": "ServiceIdentity orders", "serviceAccounts": ["orders"]}
@@ -43,7 +46,7 @@ def constraint(
     violations: list[dict[str, str]] | None = None,
     edited: bool = False,
 ) -> Constraint:
-    (manifest,) = manifests(CREDENTIALS, "shop", entries)
+    (manifest,) = manifests(next(iter(entries)).kind, "shop", entries)
     spec = {**manifest["spec"], "match": {}} if edited else manifest["spec"]
     metadata = {**manifest["metadata"], "uid": "new", "generation": 1}
     status = {"byPod": [{**one, "constraintUID": uid} for one in pods], "violations": violations or []}
@@ -51,7 +54,7 @@ def constraint(
 
 
 def judge(*present: Constraint, waits: tuple[str, ...] = (), since: int = 1) -> AdmissionState:
-    return state(ASKED, present, lambda _: list(waits), lambda *_: since, WHOSE)
+    return state(ASKED, present, lambda _: list(waits), lambda *_: since)
 
 
 def told(found: AdmissionState) -> Condition:
@@ -112,11 +115,73 @@ def test_what_is_missing_is_named(present: list[Constraint], waits: tuple[str, .
     assert words in told(found).message
 
 
-def test_somebody_elses_edit_is_a_difference_and_named_by_its_field() -> None:
-    wider = {Place(CREDENTIALS, "deny", "orders-svid"): {**SECRET, "serviceAccounts": ["batch", "orders"]}}
-    found = judge(constraint(WEBHOOK, AUDIT, entries=wider, edited=True))
+@pytest.mark.parametrize(
+    ("place", "asked", "present", "words"),
+    [
+        (
+            Place(CREDENTIALS, "deny", "orders-svid"),
+            SECRET,
+            {**SECRET, "serviceAccounts": ["batch", "orders"]},
+            "batch use Secret orders-svid: secrets.orders-svid.serviceAccounts is ['batch', 'orders'] instead of ['orders']",
+        ),
+        (
+            Place(CREDENTIALS, "deny", "orders-svid"),
+            SECRET,
+            {**SECRET, "serviceAccounts": []},
+            "keeps pods of ServiceAccount orders from Secret orders-svid",
+        ),
+        (
+            Place(CREDENTIALS, "deny", "orders-svid"),
+            SECRET,
+            {**SECRET, "owner": "ApiKey x"},
+            "says another owner for Secret orders-svid",
+        ),
+        (
+            Place(HOST_ACCESS, "deny", "orders"),
+            {"policies": "a, b"},
+            {"policies": "b"},
+            "does not say a, b about host access of pods of ServiceAccount orders",
+        ),
+        (
+            Place(IMAGES, "deny", "orders"),
+            {"rules": [{"policy": "a", "digest": True}, {"policy": "b", "digest": True}]},
+            {"rules": [{"policy": "b", "digest": True}]},
+            "lets pods of ServiceAccount orders run images that a refuses",
+        ),
+        (
+            Place(SERVICES, "deny", "orders"),
+            {"identity": "orders", "selector": [{"key": "app", "operator": "In", "values": ["a"]}]},
+            {"identity": "orders", "selector": []},
+            "lets Service orders select pods of others",
+        ),
+        (
+            Place(BINDING, "deny", "orders"),
+            {"identity": "orders", "derived": True},
+            {"identity": "orders", "derived": False, "selector": []},
+            "takes other pods for those of ServiceAccount orders",
+        ),
+    ],
+    ids=["secret-opened", "secret-closed", "owner", "host", "images", "service", "binding"],
+)
+def test_somebody_elses_edit_is_a_difference_and_named_by_its_edge(
+    place: Place, asked: Entry, present: Entry, words: str
+) -> None:
+    edited = constraint(WEBHOOK, AUDIT, entries={place: present}, edited=True)
+    found = state({place: asked}, [edited], lambda _: [], lambda *_: 1)
     assert told(found).reason == "ConstraintsDiffer"
-    assert "['batch', 'orders'] for secrets.orders-svid.serviceAccounts instead of ['orders']" in told(found).message
+    assert words in told(found).message
+
+
+@pytest.mark.parametrize(
+    ("audit", "words"),
+    [(AUDIT, "but for ephemeral containers"), (report("audit-0", 1, "audit"), "does not enforce by itself")],
+    ids=["native", "webhook-only"],
+)
+def test_nothing_is_enforced_while_the_api_server_is_not_told_to_ask(audit: dict[str, Any], words: str) -> None:
+    found = replace(judge(constraint(WEBHOOK, audit)), webhook=False)
+    assert not found.enforced
+    assert (told(found).status, told(found).reason) == ("False", "WebhookMissing")
+    assert words in told(found).message
 
 
 def test_the_edits_of_others_are_no_news() -> None:
@@ -140,9 +205,9 @@ def test_violations_are_those_of_who_asks() -> None:
         {"kind": "Pod", "name": "c", "message": "TrustPolicy images, orders: hostNetwork"},
         {"kind": "Pod", "name": "d", "message": "no prefix at all"},
     ]
-    found = judge(constraint(WEBHOOK, AUDIT, violations=listed)).violations
+    found = violations([constraint(WEBHOOK, AUDIT, violations=listed)], WHOSE, lambda *_: NOW)
     assert [one.object for one in found] == ["Pod a", "Pod c"]
-    assert found[0] == Violation("ServiceIdentity orders", "Pod a", "ServiceIdentity orders: volumes[0]")
+    assert found[0] == Finding("Pod a", "ServiceIdentity orders: volumes[0]", NOW)
 
 
 @pytest.mark.parametrize(

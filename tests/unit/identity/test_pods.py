@@ -15,8 +15,10 @@ from zerotrust.identity.pods import PodMatch, condition
         (PodMatch(0, (("spy", "batch"),)), "False", "ForeignPods", "1 pods"),
         (PodMatch(3, (), ("a", "b", "c", "d", "e")), "False", "UnlabelledPods", "a, b, c (and 2 more)"),
         (PodMatch(3, (("spy", "batch"),), ("a",)), "False", "ForeignPods", "spy"),
+        (PodMatch(3, (), (), ("a", "b")), "False", "HostNetworkPods", "2 pods use their node's network: a, b"),
+        (PodMatch(3, (), ("a",), ("a",)), "False", "UnlabelledPods", "a"),
     ],
-    ids=["not-watched", "none", "right", "foreign", "foreign-only", "unlabelled", "both"],
+    ids=["not-watched", "none", "right", "foreign", "foreign-only", "unlabelled", "both", "host", "unlabelled-on-host"],
 )
 def test_it_says_who_is_wrong(match: PodMatch | None, status: str, reason: str, words: str) -> None:
     found = condition(match)
@@ -35,8 +37,9 @@ def test_scaling_a_healthy_workload_is_no_news() -> None:
         (PodMatch(1), True),
         (PodMatch(1, (("spy", "batch"),)), False),
         (PodMatch(1, (), ("a",)), False),
+        (PodMatch(1, (), (), ("a",)), True),
     ],
-    ids=["none", "right", "foreign", "unlabelled"],
+    ids=["none", "right", "foreign", "unlabelled", "host"],
 )
 def test_labels_are_demanded_only_where_all_pods_have_them(match: PodMatch, holds: bool) -> None:
     assert match.holds is holds
