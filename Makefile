@@ -7,6 +7,8 @@
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# Two workers, each with a control plane of its own; the tests of a file share what they set up.
+CLUSTER := -n 2 --dist loadfile -m cluster
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 # The first of these that runs and is new enough; `make PYTHON=/path/to/python3` overrides.
@@ -43,7 +45,7 @@ tools: venv ## Build the pinned Go tools (about 35 minutes once per user, then c
 
 test: venv tools lint ## Everything that runs without a Docker engine
 	$(BIN)/pytest -n auto -m "not cluster and not kind" tests
-	$(BIN)/pytest -m cluster tests
+	$(BIN)/pytest $(CLUSTER) tests
 
 lint: venv rego docs ## Format, lint and type checks, and the documentation
 	$(BIN)/ruff check
@@ -61,7 +63,7 @@ unit: venv ## Tests that need no control plane
 	$(BIN)/pytest -n auto -m "not cluster and not kind" tests $(ARGS)
 
 cluster: venv ## Tests on a real control plane
-	$(BIN)/pytest -m cluster tests $(ARGS)
+	$(BIN)/pytest $(CLUSTER) tests $(ARGS)
 
 prove: export HYPOTHESIS_PROFILE := prove
 prove: export ZEROTRUST_PROVE := 1
