@@ -12,7 +12,7 @@ import yaml
 from click.testing import CliRunner
 
 from hack import chart
-from hack.reference import conditions, kinds
+from hack.reference import cli, conditions, kinds
 from zerotrust.apikey.resource import KIND as API_KEY
 from zerotrust.cli.main import zerotrust
 from zerotrust.common.crd import custom_resource_definition
@@ -52,6 +52,10 @@ def generated() -> dict[Path, str]:
         found[ROOT / "crds" / f"{kind.plural}.yaml"] = HEADER + _yaml(definition)
         found[reference / f"{kind.name.lower()}.md"] = kinds.page(kind, definition, HEADER.strip("# \n"))
     found[reference / "conditions.md"] = conditions.page(GUIDE.read_text())
+    found[reference / "cli.md"] = cli.page(zerotrust)
+    packaged = ROOT / "operator" / "zerotrust" / "cli"
+    found[packaged / "advice.json"] = cli.advice(conditions.rows_of(GUIDE.read_text()))
+    found[packaged / "install.json"] = cli.install(ROOT / "manifests")
     found[ROOT / "docs" / "concepts" / "images" / "shop.svg"] = drawing(ROOT / "examples" / "shop")
     return found | templates(GATEKEEPER) | dict(chart.copies(found))
 

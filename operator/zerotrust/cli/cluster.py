@@ -130,6 +130,8 @@ def in_cluster(
         return asyncio.run(connected())
     except KubeError as error:
         say(f"Error: {in_words(error)}", err=True)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        raise
     except (ZerotrustError, OSError) as error:
         say(f"Error: {error}", err=True)
     return EXIT_PROBLEM

@@ -1,67 +1,27 @@
 """`zerotrust keys list`: which ApiKeys there are, what ends next, and what is wrong."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from zerotrust.apikey.resource import ApiKeySpec
-from zerotrust.cli.following import is_judged
+from zerotrust.cli import standing, tables
 from zerotrust.cli.key_cluster import ApiKey, moment
-from zerotrust.cli.policies import printable, say
+from zerotrust.cli.policies import say
+from zerotrust.cli.standing import Problem
+from zerotrust.cli.tables import cell
 from zerotrust.common import times
 
-# What conditions say while all is well; Stalled and Reconciling repeat Ready.
-WELL = {
-    "Ready": "True",
-    "Published": "True",
-    "Delivered": "True",
-    "ExpiringSoon": "False",
-    "Expired": "False",
-    "Suspended": "False",
-    "Unused": "False",
-}
 NARROW = ("NAME", "HOLDER", "KEY-ID", "PHASE", "NEXT-ROTATION", "EXPIRES", "LAST-USED", "PROBLEM")
 WIDE = ("SCOPES", "AUDIENCE", "PREVIOUS-KEY-ID", "OVERLAP-ENDS", "SECRET")
-# Without a terminal there is no width to keep: one ApiKey is one line, for grep and for logs.
-_UNLIMITED = 10_000
 _NEVER = datetime.max.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is not as it should be, in the words of a condition where one says so."""
-
-    condition: str
-    status: str
-    reason: str
-    message: str
-
-    def __str__(self) -> str:
-        head = f"{self.condition}={self.status}/{self.reason}"
-        return f"{head}: {self.message}" if self.message else head
 
 
 def problem_of(one: ApiKey, now: datetime) -> Problem | None:
     """Return the first thing that is wrong, None while all is well; a status that is old is not believed."""
-    if not one.status:
-        return Problem("Ready", "Unknown", "NotObserved", "no controller has looked at it; is one running?")
-    for condition in one.conditions:
-        kind, status, reason = (str(condition.get(name, "")) for name in ("type", "status", "reason"))
-        revoking = kind == "Revoked" and status != "True" and reason != "NoRevokedKey"
-        if revoking or status != WELL.get(kind, status):
-            return Problem(kind, status, reason, str(condition.get("message", "")))
-    if not is_judged(one):
-        return Problem("Ready", "Unknown", "NotObserved", "the controller has not looked at the last change yet")
-    ends = moment(one, "expiresAt")
-    if ends is not None and ends <= now:
-        text = "expiresAt is over and the status does not say so; is a controller running?"
-        return Problem("Ready", "Unknown", "NotObserved", text)
-    return None
+    return standing.problem_of("ApiKey", one.status, one.meta.generation, now)
 
 
 def end_of(one: ApiKey) -> datetime | None:
@@ -102,19 +62,11 @@ def show(found: Sequence[ApiKey], now: datetime, *, everywhere: bool, wide: bool
     if not found:
         say("No ApiKeys found; the guide (docs/guides/api-keys.md) has one to start with.", err=True)
         return
-    terminal = Console(highlight=False)
-    console = terminal if terminal.is_terminal else Console(highlight=False, width=_UNLIMITED)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in (*(("NAMESPACE",) if everywhere else ()), *NARROW, *(WIDE if wide else ())):
-        table.add_column(heading, overflow="fold", no_wrap=heading not in ("HOLDER", "PROBLEM", "SCOPES", "AUDIENCE"))
+    headings = (*(("NAMESPACE",) if everywhere else ()), *NARROW, *(WIDE if wide else ()))
+    rows = tables.table(*headings, folding=("HOLDER", "PROBLEM", "SCOPES", "AUDIENCE"))
     for one in found:
-        table.add_row(*_cells(one, now, everywhere=everywhere, wide=wide))
-    if terminal.is_terminal:
-        console.print(table)
-        return
-    with console.capture() as printed:
-        console.print(table)
-    say("\n".join(line.rstrip() for line in printed.get().splitlines()))
+        rows.add_row(*_cells(one, now, everywhere=everywhere, wide=wide))
+    tables.show(rows)
 
 
 def _cells(one: ApiKey, now: datetime, *, everywhere: bool, wide: bool) -> list[Text]:
@@ -122,12 +74,12 @@ def _cells(one: ApiKey, now: datetime, *, everywhere: bool, wide: bool) -> list[
     cells = [one.meta.namespace] if everywhere else []
     cells += [one.meta.name, holder_of(spec) if spec is not None else "", *_told(one, "keyID", "phase")]
     cells += _told(one, "nextRotationTime", "expiresAt", "lastUsedTime")
-    shown = [Text(printable(text) or "-") for text in cells]
-    shown.append(Text(printable(str(problem)), style="bold red") if problem is not None else Text("-"))
+    shown = [cell(text) for text in cells]
+    shown.append(cell(str(problem), style="bold red") if problem is not None else cell(""))
     if wide:
         lists = [",".join(spec.scopes), ",".join(spec.audience)] if spec is not None else ["", ""]
         more = [*lists, *_told(one, "previousKeyID", "overlapEndsAt", "secretName")]
-        shown += [Text(printable(text) or "-") for text in more]
+        shown += [cell(text) for text in more]
     return shown
 
 

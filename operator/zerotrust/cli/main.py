@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn, get_args
 import click
 
 from zerotrust import __version__
+from zerotrust.cli import plugin
 from zerotrust.cli.diff import diff
 from zerotrust.cli.explain import explain
 from zerotrust.cli.forwarding import forward_auth
@@ -251,6 +252,7 @@ zerotrust.add_command(keys)
 zerotrust.add_command(render)
 zerotrust.add_command(test)
 zerotrust.add_command(verify)
+plugin.add_to(zerotrust)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[str]:
@@ -264,3 +266,8 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[str]:
 def main() -> None:
     """Entry point of the `zerotrust` script."""
     zerotrust(prog_name="zerotrust")
+
+
+def as_kubectl_plugin() -> None:
+    """Entry point of `kubectl-zerotrust`, which kubectl runs as `kubectl zerotrust`."""
+    zerotrust(prog_name="kubectl zerotrust")

@@ -41,5 +41,5 @@ def paragraph(text: str, indent: int = 0) -> str:
     """Break a text into lines where the terminal ends; without one it stays on a line."""
     terminal, space = Console(highlight=False), " " * indent
     width = terminal.width if terminal.is_terminal else UNLIMITED
-    lines = wrap(printable(text), max(width, 40), initial_indent=space, subsequent_indent=space)
+    lines = wrap(printable(text), max(width, 40), initial_indent=space, subsequent_indent=space, break_on_hyphens=False)
     return "\n".join(lines)
