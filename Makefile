@@ -55,6 +55,7 @@ lint: venv rego docs ## Format, lint and type checks, and the documentation
 
 docs: venv ## Build the documentation site into docs/_build/html; a dead link is an error
 	$(BIN)/sphinx-build -q -E -W -n --keep-going -b html -d docs/_build/doctrees docs docs/_build/html
+	@$(BIN)/python -m tests.docs.summary
 
 rego: venv ## Format, check, test and lint the Rego modules (builds OPA and Regal, 12 minutes once)
 	@$(BIN)/python hack/rego.py

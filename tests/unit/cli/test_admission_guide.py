@@ -1,31 +1,14 @@
-"""The admission guide's examples are read by the models, and its names and numbers are those of the code."""
+"""The admission guide's names and numbers are those of the code."""
 
 import re
 from pathlib import Path
-from typing import Any
 
-import pytest
-import yaml
-
-from zerotrust.apikey.resource import ApiKeySpec
-from zerotrust.cli.manifests import Loader
 from zerotrust.common import naming
-from zerotrust.common.resource import Resource, parse
 from zerotrust.gatekeeper.constraints import MAX_BYTES, name_of
 from zerotrust.gatekeeper.templates import TEMPLATES
-from zerotrust.policy.resource import TrustPolicySpec
 
 ROOT = Path(__file__).resolve().parents[3]
 GUIDE = (ROOT / "docs" / "guides" / "admission.md").read_text()
-BLOCKS = re.findall(r"^```yaml\n(.*?)^```", GUIDE, re.MULTILINE | re.DOTALL)
-MODELS: dict[str, type[Resource]] = {"ApiKey": ApiKeySpec, "TrustPolicy": TrustPolicySpec}
-
-
-@pytest.mark.parametrize("number", range(2))
-def test_yaml(number: int) -> None:
-    assert len(BLOCKS) == 2
-    body: dict[str, Any] = yaml.load(BLOCKS[number], Loader=Loader)
-    parse(MODELS[body["kind"]], body["spec"], "spec")
 
 
 def test_every_kind_of_constraint_is_described() -> None:
