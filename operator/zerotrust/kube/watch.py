@@ -36,7 +36,6 @@ SETTLE = timedelta(seconds=2)
 COMPARE_EVERY = timedelta(minutes=5)
 RETRY = timedelta(seconds=10)
 PAUSE = 1.0  # seconds between watches, lest one that ends at once becomes a tight loop
-REFUSED = 10.0  # seconds until a namespace that may not be read is tried again
 KOPF_END = 5.0  # seconds; kopf may be slow to let go of its streams, and nothing of ours waits for that
 
 
@@ -135,6 +134,7 @@ class Watch:
         """Note that a source may not be read: what is known of its namespace stays as it is, and nothing is decided there."""
         namespace = source[1]
         self._unread.add(source)
+        self._comparisons.set(source, self._clock.now() + RETRY)
         if namespace not in self._scope.unread:
             self._scope.unread.add(namespace)
             logger.warning("namespace %s cannot be read any more: %s", namespace, error)
@@ -172,21 +172,13 @@ class Watch:
         kind, place = source
         while True:
             try:
-                version = await self._read_anew(source)
-                async for what, body in self._client.watch(self._resources[kind], version, place):
+                first = source not in self._confirmed
+                version = await self._fill(source) if first else await self.compare(kind, place)
+                async for what, body in self._client.watch(self._resources[kind], str(version), place):
                     self.take(kind, what, body)
             except KubeError as error:
                 logger.debug("the watch of %s in %s has ended: %s", kind, place, error)
-            await asyncio.sleep(REFUSED if source in self._unread else PAUSE)
-
-    async def _read_anew(self, source: Source) -> str:
-        if source in self._unread or source not in self._confirmed:
-            try:
-                return await self._fill(source)
-            except Forbidden:
-                self._unread |= {source} if self._may_be_refused(source) else set()
-                raise
-        return str(await self.compare(*source))
+            await asyncio.sleep(RETRY.total_seconds() if source in self._unread else PAUSE)
 
     async def _run_kopf(self, configuration: Configuration) -> None:
         registry = kopf.OperatorRegistry()
@@ -243,10 +235,11 @@ class Watch:
         while True:
             source = await self._due.get()
             try:
-                if source not in self._unread:
+                if source in self._confirmed:  # others are still to be listed by who follows them
                     await self.compare(*source)
             except KubeError as error:
-                logger.warning("comparison of %s failed: %s", source[0], error)
+                if source not in self._unread:
+                    logger.warning("comparison of %s failed: %s", source[0], error)
                 self._comparisons.set(source, self._clock.now() + RETRY)
             else:
                 self._comparisons.no_later_than(source, self._clock.now() + self.compare_every)
