@@ -30,6 +30,7 @@ LAYERS = {
     "providers": {"common", "pki", "trustdomain", "identity", "policy"},
     "opabundle": {"common", "pki", "trustdomain", "identity", "apikey", "policy"},
     "gatekeeper": {"common", "pki", "trustdomain", "identity", "apikey", "policy"},
+    "importing": {"common", "pki", "trustdomain", "identity", "policy"},
     "engine": {
         "common",
         "telemetry",
@@ -55,6 +56,7 @@ LAYERS = {
         "policy",
         "opabundle",
         "gatekeeper",
+        "importing",
         "engine",
         "kube",
         "bundleserver",
@@ -62,7 +64,7 @@ LAYERS = {
     },
     "rego": set(),
 }
-PURE = ("common", "pki", "trustdomain", "identity", "apikey", "policy", "opabundle", "gatekeeper")
+PURE = ("common", "pki", "trustdomain", "identity", "apikey", "policy", "opabundle", "gatekeeper", "importing")
 PURE_MAY_USE = {"cryptography", "joserfc", "pydantic", "pydantic_core", "yaml"}
 CLOCKS_AND_DICE = {"time", "random", "secrets", "uuid"}
 INPUT_AND_OUTPUT = {"asyncio", "threading", "socket", "http", "subprocess", "os", "io", "pathlib", "tempfile", "shutil"}

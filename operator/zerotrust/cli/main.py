@@ -18,6 +18,7 @@ from zerotrust.cli.diff import diff
 from zerotrust.cli.explain import explain
 from zerotrust.cli.forwarding import forward_auth
 from zerotrust.cli.graph import graph
+from zerotrust.cli.importing import import_
 from zerotrust.cli.keyless import Keyless
 from zerotrust.cli.keys import keys
 from zerotrust.cli.policy_tests import test
@@ -248,6 +249,7 @@ zerotrust.add_command(diff)
 zerotrust.add_command(explain)
 zerotrust.add_command(forward_auth)
 zerotrust.add_command(graph)
+zerotrust.add_command(import_)
 zerotrust.add_command(keys)
 zerotrust.add_command(render)
 zerotrust.add_command(test)

@@ -1,7 +1,7 @@
 """Manifests from files, read as Kubernetes reads YAML, and refused where that would surprise."""
 
 import re
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,7 @@ VERSIONS = {
     "ApiKey": naming.API_VERSION,
     "TrustPolicy": naming.API_VERSION,
 }
-KINDS = tuple(VERSIONS)
-CLUSTER_SCOPED = ("Namespace", "TrustDomain")
+CLUSTER_SCOPED = ("Namespace", "TrustDomain", "ClusterIssuer")
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_VALUES, MAX_DEPTH = 1_000_000, 64  # of one document, aliases counted as often as they are used
 
@@ -79,16 +78,17 @@ for _name, (_pattern, _first) in _NUMBERS.items():
     Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", _pattern, list(_first))
 
 
-def read(paths: Iterable[str], default_namespace: str) -> list[Manifest]:
+def read(paths: Iterable[str], default_namespace: str, versions: Mapping[str, str] = VERSIONS) -> list[Manifest]:
     """Read files, folders (not the folders in them) and `-`, standard input; kinds that decide nothing here are left out.
 
-    UnreadableManifest names the first that cannot be read, or an object that is there twice.
+    `versions` are the kinds that do, each with its apiVersion. UnreadableManifest names the first that cannot be read, or an
+    object that is there twice.
     """
     found: dict[Ref, Manifest] = {}
     for path in paths:
         for file in _files(path):
             given = _content(file)
-            for body in documents(given.name, given.content, default_namespace):
+            for body in documents(given.name, given.content, default_namespace, versions):
                 manifest = Manifest(given.name, body)
                 known = found.setdefault(manifest.ref, manifest)
                 if known.body != body:
@@ -117,7 +117,9 @@ def _files(path: str) -> list[str]:
     return files
 
 
-def documents(name: str, content: bytes, default_namespace: str) -> Iterator[Body]:
+def documents(
+    name: str, content: bytes, default_namespace: str, versions: Mapping[str, str] = VERSIONS
+) -> Iterator[Body]:
     """Yield the manifests of a YAML or JSON text that matter here, with their namespace filled in."""
     try:
         found = [_plain(one, [MAX_VALUES]) for one in yaml.load_all(content.decode("utf-8-sig"), Loader=Loader)]
@@ -133,9 +135,17 @@ def documents(name: str, content: bytes, default_namespace: str) -> Iterator[Bod
         raise UnreadableManifest(f"{name}: is no YAML") from None
     for document in found:
         for body in _items(name, document):
-            kind = body.get("kind") if isinstance(body, dict) else None
-            if not isinstance(kind, str) or kind in VERSIONS:
-                yield _checked(name, body, default_namespace)
+            if _matters(body, versions):
+                yield _checked(name, body, default_namespace, versions)
+
+
+def _matters(body: Any, versions: Mapping[str, str]) -> bool:
+    """Whether a document is of a kind that was asked for; others use names such as Service and Job for their own kinds."""
+    kind, version = (body.get("kind"), body.get("apiVersion")) if isinstance(body, dict) else (None, None)
+    if not isinstance(kind, str):
+        return True
+    same_group = str(version).rpartition("/")[0] == versions.get(kind, "").rpartition("/")[0]
+    return kind in versions and (same_group or kind in VERSIONS)
 
 
 def _items(name: str, document: Any) -> list[Any]:
@@ -150,15 +160,19 @@ def _items(name: str, document: Any) -> list[Any]:
     return [one for one in items if one is not None]
 
 
-def _checked(name: str, body: Any, default_namespace: str) -> Body:
+def _checked(name: str, body: Any, default_namespace: str, versions: Mapping[str, str]) -> Body:
     """Return the manifest if it has what every object needs; the rest is up to the model of its kind."""
     metadata = body.get("metadata") if isinstance(body, dict) else None
-    if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str) or body.get("kind") not in KINDS:
+    if (
+        not isinstance(metadata, dict)
+        or not isinstance(metadata.get("name"), str)
+        or body.get("kind") not in tuple(versions)
+    ):
         raise UnreadableManifest(f"{name}: every document needs kind and metadata.name")
     kind = body["kind"]
     title = f"{kind} {metadata['name']}"
-    if body.get("apiVersion") != VERSIONS[kind]:
-        raise UnreadableManifest(f"{name}: {title}: apiVersion must be {VERSIONS[kind]}")
+    if body.get("apiVersion") != versions[kind]:
+        raise UnreadableManifest(f"{name}: {title}: apiVersion must be {versions[kind]}")
     metadata = {key: value for key, value in metadata.items() if value is not None}
     if kind in CLUSTER_SCOPED:
         metadata.pop("namespace", None)

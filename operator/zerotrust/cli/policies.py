@@ -165,14 +165,16 @@ class Intent:
     def network_policies(self, identity: Identity, now: datetime) -> list[Body]:
         """The network policies that the controller makes for an identity's pods: its own, and its namespace's default-deny."""
         own = isolation.wanted(self._networks.snapshot(place_of(identity.workload)), now)
-        namespace = identity.workload.namespace
+        return [one for one in (own, self.default_deny(identity.workload.namespace)) if one is not None]
+
+    def default_deny(self, namespace: str) -> Body | None:
+        """The network policy that the controller makes for every pod of an isolated namespace."""
         closed = self._isolation.closed(namespace)
         if not closed:
-            return [own] if own is not None else []
+            return None
         rules = {one: network.resolvers(self._isolation.dns(namespace)) if one == "Egress" else [] for one in closed}
         labels = {naming.COMPONENT: naming.COMPONENT_DEFAULT_DENY}
-        default = network.manifest(namespace, naming.DEFAULT_DENY, labels, {}, rules)
-        return [*([own] if own is not None else []), default]
+        return network.manifest(namespace, naming.DEFAULT_DENY, labels, {}, rules)
 
 
 class Moment(click.ParamType[datetime]):
