@@ -718,6 +718,7 @@ CASES = (
     time_case(SERVICE_IDENTITY, "status.renewalTime"),
     time_case(SERVICE_IDENTITY, "status.revokedBefore"),
     time_case(SERVICE_IDENTITY, "status.nextAttemptTime"),
+    time_case(SERVICE_IDENTITY, "status.violations.examples[].foundAt"),
     time_case(SERVICE_IDENTITY, "status.conditions[].lastTransitionTime"),
     Case(SERVICE_IDENTITY, "", "at most 63 characters", (named(63),), (named(64), named(253)), spec()),
     *(

@@ -266,7 +266,30 @@ CASES = (
                 ["docker.io/team", "team/app"],
                 ["localhosts"],
                 ["team/docker.io"],
-                ["team/localhost:5000"],
+                ["team/localhost"],
+            )
+        ),
+    ),
+    case(
+        "spec.admission",
+        "entries of allowedRegistries have no tag and no empty segment, and Docker Hub is docker.io: write docker.io/team",
+        tuple(
+            {"allowedRegistries": entries}
+            for entries in (
+                ["docker.io/team"],
+                ["registry:5000/team/"],
+                ["my.index.docker.io/team"],
+                ["index.docker.io.lan"],
+            )
+        ),
+        tuple(
+            {"allowedRegistries": entries}
+            for entries in (
+                ["docker.io/team/app:1"],
+                ["docker.io/team", "registry:5000/team:latest"],
+                ["docker.io//team"],
+                ["index.docker.io"],
+                ["index.docker.io/team"],
             )
         ),
     ),
@@ -439,6 +462,7 @@ CASES = (
         for path in ("spec.rules[].until", "spec.tests[].at")
     ),
     time_case(KIND, "status.denials[].at"),
+    time_case(KIND, "status.violations.examples[].foundAt"),
     time_case(KIND, "status.conditions[].lastTransitionTime"),
 )
 

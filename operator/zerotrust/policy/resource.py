@@ -103,6 +103,8 @@ class PolicyRule(Resource):
 Registry = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9._:/]*[a-z0-9])?/?$")]
 # Images are compared with the host that a short name leaves out, so an entry without one would match none.
 _HOST = "^(localhost(/|$)|[^/]*[.:])"
+# They are compared without tags, and under Docker Hub's first name.
+_NEVER = "/.*:|//|^index[.]docker[.]io(/|$)"
 
 
 class Admission(Resource):
@@ -121,6 +123,11 @@ class Admission(Resource):
             f"!has(self.allowedRegistries) || self.allowedRegistries.all(one, one.matches('{_HOST}'))",
             "entries of allowedRegistries begin with a host: write docker.io/team instead of team",
             lambda self: all(re.search(_HOST, one) for one in self.allowed_registries or ()),
+        ),
+        Rule(
+            f"!has(self.allowedRegistries) || !self.allowedRegistries.exists(one, one.matches('{_NEVER}'))",
+            "entries of allowedRegistries have no tag and no empty segment, and Docker Hub is docker.io: write docker.io/team",
+            lambda self: not any(re.search(_NEVER, one) for one in self.allowed_registries or ()),
         ),
     )
 
