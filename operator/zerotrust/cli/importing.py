@@ -82,7 +82,9 @@ def import_(
         if files:
             world = _world(read(files, default_namespace, IMPORTED))
         else:
-            world = _world(asyncio.run(_read_cluster(namespaces, kubeconfig, kube_context)), namespaces or None)
+            found = asyncio.run(_read_cluster(namespaces, kubeconfig, kube_context))
+            places = [one.ref.name for one in found if one.ref.kind == "Namespace"]
+            world = _world(found, namespaces or places)
         outcome = translate(
             world,
             trust_domain=trust_domain,
