@@ -15,8 +15,8 @@ from tests.docs.blocks import ROOT
 from tests.docs.commands import Command
 
 SECONDS = 60.0
-# Commands of `zerotrust` whose exit code 1 is an answer: denied, the sides differ, the key is not good.
-SAY_NO = {"explain", "diff", "keys"}
+# Commands of `zerotrust` whose exit code 1 is an answer: denied, the sides differ, the key is not good, something is wrong.
+SAY_NO = {"explain", "diff", "keys", "status", "why"}
 # What differs from one run to the next.
 VARIABLE = (
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "<time>"),

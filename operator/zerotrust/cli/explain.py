@@ -80,11 +80,11 @@ def explain_request(intent: Intent, client: Workload, server: Identity, request:
     told = tuple((row, step.outcome) for row, step in zip(rows, verdict.trace, strict=False))
     port = PortOf(request.port, request.protocol)
     sides = gates(intent, client, intent.book.identity(client), server, port, at)
-    layers = (_network(sides), _opa(table, request, verdict), LayerSays("Gatekeeper", "none", (NOT_INSTALLED,)))
+    layers = (_network(sides), _opa(table, request, verdict), LayerSays("Gatekeeper", "none", (AT_ADMISSION,)))
     return Explanation(client, server.workload, request, at, verdict, told, _deciding(told, verdict), layers)
 
 
-NOT_INSTALLED = "not installed in this version"
+AT_ADMISSION = "decides about pods when they are admitted, not about requests"
 
 
 def _deciding(told: tuple[tuple[Row, str], ...], verdict: Verdict) -> int | None:

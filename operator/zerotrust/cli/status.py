@@ -15,7 +15,7 @@ from zerotrust.cli.leader import Leader, ago, read_leader
 from zerotrust.cli.options import cluster_options, emit, namespace_option, operator_option, output_option
 from zerotrust.cli.policies import EXIT_PROBLEM, say
 from zerotrust.cli.standing import STATES, Standing, standing_of
-from zerotrust.cli.tables import cell, show, table
+from zerotrust.cli.tables import cell, paragraph, show, table
 from zerotrust.common import times
 from zerotrust.common.kind import Kind
 from zerotrust.common.naming import Ref
@@ -131,7 +131,7 @@ def show_overview(found: Overview, limit: int) -> None:
     """Print the screen."""
     where = f"namespace {found.place}" if found.place else "every namespace"
     say(f"{where}, at {times.render(found.now)}")
-    say(f"Controller: {found.leader.text}\n")
+    say(paragraph(f"Controller: {found.leader.text}") + "\n")
     counts = table("KIND", "TOTAL", *(state.upper() for state in reversed(STATES)))
     for kind in KINDS:
         if kind.name in found.standings:

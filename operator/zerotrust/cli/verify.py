@@ -1,6 +1,5 @@
 """`zerotrust verify`: judges an SVID by every SPIFFE rule and says which ones it breaks."""
 
-import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,9 +8,11 @@ from datetime import UTC, datetime
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from zerotrust.cli.options import cluster_options, namespace_option
+from zerotrust.cli.svid_cluster import Asked, asked_of
+from zerotrust.cli.svid_cluster import read as read_svids
 from zerotrust.cli.svid_files import (
     Given,
     NamedBytes,
@@ -22,8 +23,8 @@ from zerotrust.cli.svid_files import (
     secret_name,
     secrets_in,
 )
+from zerotrust.cli.tables import show, table
 from zerotrust.common import times
-from zerotrust.common.errors import ZerotrustError
 from zerotrust.pki.conformance import Outcome, Result, UnreadableInput, check_svid, passes, quote, uri_names
 
 EXIT_PASS, EXIT_FAIL, EXIT_UNREADABLE = 0, 1, 2
@@ -33,8 +34,6 @@ _VERDICTS = {
     Outcome.FAIL: Text("FAIL", style="bold red"),
     Outcome.NOT_APPLICABLE: Text("n/a", style="dim"),
 }
-# Without a terminal there is no width to keep: one rule is one line, for grep and for logs.
-_UNLIMITED = 10_000
 
 
 @dataclass(frozen=True)
@@ -108,8 +107,9 @@ class _Moment(click.ParamType[datetime]):
 @click.option("--bundle", metavar="FILE", help="PEM trust bundle; with a Secret, in place of its ca.crt.")
 @click.option("--key", metavar="FILE", help="PEM private key, to check that it belongs to the leaf.")
 @click.option("--spiffe-bundle", metavar="FILE", help="bundle.spiffe.json, to check it as well.")
-@click.option("-n", "--namespace", default="default", show_default=True, help="Namespace of secret/NAME.")
-@click.option("--kubeconfig", metavar="FILE", help="Cluster to read secret/NAME from; default: KUBECONFIG.")
+@namespace_option
+@click.option("-A", "--all-namespaces", is_flag=True, help="Every SVID of the cluster.")
+@cluster_options
 @click.option("--trust-domain", metavar="NAME", help="Trust domain that the bundle is for; the ID must be in it.")
 @click.option("--at", type=_Moment(), metavar="RFC3339", help="Time to judge at (default: now).")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
@@ -122,52 +122,42 @@ def verify(
     bundle: str | None,
     key: str | None,
     spiffe_bundle: str | None,
-    namespace: str,
+    namespace: str | None,
+    all_namespaces: bool,
     kubeconfig: str | None,
+    kube_context: str | None,
     trust_domain: str | None,
     at: datetime | None,
     output: str,
 ) -> None:
     """Check X.509-SVIDs against the SPIFFE rules.
 
-    Give a Secret of the cluster (`zerotrust verify secret/NAME -n NAMESPACE`), manifests of Secrets
+    Give identities or Secrets of the cluster (`zerotrust verify svid/NAME`, `secret/NAME`), manifests of Secrets
     (`kubectl get secret NAME -o yaml | zerotrust verify -`), or the files of one SVID
-    (`zerotrust verify tls.crt tls.key ca.crt`); what each FILE is, is recognised.
+    (`zerotrust verify tls.crt tls.key ca.crt`); what each FILE is, is recognised. With nothing every SVID of the namespace is
+    judged, with -A of the cluster: one line for each.
 
     Exits with 0 when every rule passes, 1 when one fails, 2 when an input cannot be read. Keys are never printed.
     """
+    asked, paths = asked_of(files)
     if not (files or manifests or cert):
-        raise click.UsageError("Give a Secret's manifest (FILE, or - for standard input), or --cert and --bundle.")
+        asked = Asked(all=True, everywhere=all_namespaces)
+    elif all_namespaces:
+        raise click.UsageError("-A is for every SVID of the cluster; leave it out, or name none.")
     question = Question(at or datetime.now(UTC), trust_domain)
     try:
-        names = [path.removeprefix("secret/") for path in files if path.startswith("secret/")]
-        found, recognised = recognise(read_input(path) for path in files if not path.startswith("secret/"))
+        found, recognised = recognise(read_input(path) for path in paths)
         given = _overridden(recognised, cert, bundle, key, spiffe_bundle)
         secrets = [*found, *(read_input(path) for path in manifests)]
-        reports = [question.about_secret(secret, given) for secret in _from_cluster(names, namespace, kubeconfig)]
-        if secrets or not names:
+        known = read_svids(asked, namespace, kubeconfig, kube_context) if asked else []
+        reports = [question.about_secret(secret, given) for secret in known]
+        if secrets or not asked:
             reports += _judge(question, secrets, given)
     except UnreadableInput as error:
         reports = [Report(error.source, error=str(error))]
-    context.exit(conclude(reports, question.at, output))
-
-
-def _from_cluster(names: Sequence[str], namespace: str, kubeconfig: str | None) -> list[Mapping[str, object]]:
-    """Read Secrets from the cluster; UnreadableInput says which one could not be read and why."""
-    if not names:
-        return []
-    from zerotrust.common.naming import Ref
-    from zerotrust.kube.client import Client, load_configuration
-    from zerotrust.telemetry.metrics import Metrics
-
-    async def read() -> list[Mapping[str, object]]:
-        async with Client(await load_configuration(kubeconfig), Metrics()) as client:
-            return [await client.get(Ref("Secret", namespace, name)) for name in names]
-
-    try:
-        return asyncio.run(read())
-    except ZerotrustError as error:
-        raise UnreadableInput("the cluster", str(error)) from None
+    if asked.all and not reports:
+        click.echo("There is no SVID.", err=True)
+    context.exit(conclude(reports, question.at, output, brief=asked.all))
 
 
 def _overridden(
@@ -201,13 +191,16 @@ def _judge(question: Question, manifests: Sequence[NamedBytes], given: Given) ->
     return reports
 
 
-def conclude(reports: Sequence[Report], at: datetime, output: str) -> int:
-    """Print the reports in the wanted form, errors on standard error, and return the exit code."""
+def conclude(reports: Sequence[Report], at: datetime, output: str, *, brief: bool = False) -> int:
+    """Print the reports in the wanted form, a line for each if it is `brief`, errors on standard error; return the exit code."""
     if output == "json":
         click.echo(json.dumps(_as_json(reports, at), indent=2))
     else:
         for report in reports:
-            _print_table(report)
+            if brief and report.verdict == "pass":
+                _print_summary(report)
+            else:
+                _print_table(report)
     for report in reports:
         if report.error:
             click.echo(f"Error: {report.error}", err=True)
@@ -245,25 +238,18 @@ def _as_json(reports: Sequence[Report], at: datetime) -> dict[str, object]:
 def _print_table(report: Report) -> None:
     if report.error:
         return
-    terminal = Console(highlight=False)
-    console = terminal if terminal.is_terminal else Console(highlight=False, width=_UNLIMITED)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("RULE", "VERDICT", "SECTION"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("REQUIREMENT OR FINDING", overflow="fold")
+    rows = table("RULE", "VERDICT", "SECTION", "REQUIREMENT OR FINDING", folding=("REQUIREMENT OR FINDING",))
     for result in report.results:
         said = Text(result.message or result.rule.requirement)
-        table.add_row(result.rule.id, _VERDICTS[result.outcome], result.rule.section, said)
-    if console.is_terminal:
-        console.print(table)
-    else:
-        with console.capture() as printed:
-            console.print(table)
-        click.echo("\n".join(line.rstrip() for line in printed.get().splitlines()))
-    console.print(
-        Text(_summary(report), style="bold green" if report.verdict == "pass" else "bold red"), soft_wrap=True
-    )
-    console.print()
+        rows.add_row(result.rule.id, _VERDICTS[result.outcome], result.rule.section, said)
+    show(rows)
+    _print_summary(report)
+    click.echo()
+
+
+def _print_summary(report: Report) -> None:
+    style = "bold green" if report.verdict == "pass" else "bold red"
+    Console(highlight=False).print(Text(_summary(report), style=style), soft_wrap=True)
 
 
 def _summary(report: Report) -> str:

@@ -64,7 +64,17 @@ SERVICE_ACCOUNTS = ResourceType(
     "", "v1", "serviceaccounts", "serviceaccount", "ServiceAccount", True, short_names=("sa",), returns_deleted=True
 )
 NAMESPACES = ResourceType("", "v1", "namespaces", "namespace", "Namespace", False, True, ("ns",), generation=False)
-EVENTS = ResourceType("events.k8s.io", "v1", "events", "event", "Event", True, False, ("ev",), creates_on_put=True)
+EVENTS = ResourceType(
+    "events.k8s.io",
+    "v1",
+    "events",
+    "event",
+    "Event",
+    namespaced=True,
+    short_names=("ev",),
+    creates_on_put=True,
+    fields=("regarding.kind", "regarding.name"),
+)
 LEASES = ResourceType(
     "coordination.k8s.io", "v1", "leases", "lease", "Lease", True, conditional_put=True, creates_on_put=True
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from .refusals import Refused
@@ -16,6 +17,7 @@ class Reviews:
     """`tokens` gives the user and the audiences of each good token, `rights` who may get policybundles in which namespace.
 
     Without `knows_audiences` the authenticator is one that says nothing of audiences, as some webhooks do.
+    `may` allows further questions, by their spec.
     `asked_tokens` and `asked_rights` are the questions so far, in order.
     """
 
@@ -24,6 +26,7 @@ class Reviews:
     asked_tokens: list[str] = field(default_factory=list)
     asked_rights: list[Object] = field(default_factory=list)
     knows_audiences: bool = True
+    may: Callable[[Object], bool] = lambda _: False
     paths = frozenset({TOKEN_REVIEWS, ACCESS_REVIEWS})
 
     def answer(self, path: str, body: Object) -> Object:
@@ -48,6 +51,6 @@ class Reviews:
         wanted = spec["resourceAttributes"]
         policy_bundles = {"group": "zerotrust.dev", "resource": "policybundles", "verb": "get"}
         right = {key: wanted.get(key) for key in policy_bundles} == policy_bundles
-        if right and (spec["user"], wanted["namespace"]) in self.rights:
+        if self.may(spec) or (right and (spec["user"], wanted["namespace"]) in self.rights):
             return {"allowed": True, "reason": "RBAC: allowed by RoleBinding"}
         return {"allowed": False, "reason": ""}

@@ -53,10 +53,12 @@ class Selection:
             return True
         labels = metadata.get("labels") or {}
         phase = (body.get("status") or {}).get("phase", "")
+        regarding = body.get("regarding") or {}
         fields = {
             "metadata.name": metadata["name"],
             "metadata.namespace": metadata.get("namespace", ""),
             "status.phase": phase,
+            **{f"regarding.{name}": regarding.get(name, "") for name in ("kind", "name")},
         }
         return all(it.holds(labels) for it in self.labels) and all(it.holds(fields) for it in self.fields)
 

@@ -337,10 +337,10 @@ def test_a_bundle_alone_asks_for_a_certificate(folder: Path) -> None:
     assert "there is no certificate; give one with --cert FILE" in result.stderr
 
 
-def test_nothing_given_is_a_usage_error() -> None:
-    result = run()
+def test_all_of_the_cluster_and_one_do_not_go_together() -> None:
+    result = run("-A", "svid/orders")
     assert result.exit_code == 2
-    assert "Give a Secret's manifest" in result.stderr
+    assert "-A is for every SVID of the cluster" in result.stderr
 
 
 @pytest.mark.parametrize("at", ["yesterday", "2026-11-22", "2026-13-01T00:00:00Z"])
