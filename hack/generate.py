@@ -12,7 +12,7 @@ import yaml
 from click.testing import CliRunner
 
 from hack import chart
-from hack.reference import cli, conditions, kinds
+from hack.reference import cli, conditions, kinds, metrics
 from zerotrust.apikey.resource import KIND as API_KEY
 from zerotrust.cli.main import zerotrust
 from zerotrust.common.crd import custom_resource_definition
@@ -53,6 +53,7 @@ def generated() -> dict[Path, str]:
         found[reference / f"{kind.name.lower()}.md"] = kinds.page(kind, definition, HEADER.strip("# \n"))
     found[reference / "conditions.md"] = conditions.page(GUIDE.read_text())
     found[reference / "cli.md"] = cli.page(zerotrust)
+    found[reference / "metrics.md"] = metrics.page()
     packaged = ROOT / "operator" / "zerotrust" / "cli"
     found[packaged / "advice.json"] = cli.advice(conditions.rows_of(GUIDE.read_text()))
     found[packaged / "install.json"] = cli.install(ROOT / "manifests")

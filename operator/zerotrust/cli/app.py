@@ -189,6 +189,8 @@ class Controller:
         Lifetimes(self.cache, domains, contents.keys, self._clock).announce(self.metrics)
         Laggards(self.cache, contents, enforcement, self._clock).announce(self.metrics)
         self.synced = asyncio.Event()
+        self.metrics.leading.set(0)
+        self.metrics.synced.set(0)
         self._register_gauges()
 
     async def run(self, stop: asyncio.Event) -> None:

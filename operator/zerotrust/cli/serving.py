@@ -108,6 +108,7 @@ class BundleServing:
         self.server = BundleServer(parts, tls, options.host, options.port)
         self.telemetry = TelemetryServer(self.metrics, self._not_ready, options.metrics_host, options.metrics_port)
         self.synced = asyncio.Event()
+        self.metrics.synced.set(0)
 
     def _keys(self) -> Mapping[str, SigningKey]:
         return self.keys.current

@@ -66,4 +66,4 @@ class Laggards:
         if not self._cache.count("Pod"):
             return True
         pod = self._cache.get(Ref("Pod", namespace, point.pod))
-        return pod is not None and pod.meta.uid == point.uid
+        return pod is not None and pod.meta.uid == point.uid and pod.running

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -50,10 +51,18 @@ class Metrics:
         self._events_dropped = self.counter("events_dropped", "Kubernetes events that were not sent.", ["reason"])
         self._resyncs = self.counter("relists", "Authoritative comparisons of the cache.", ["kind"])
         self._missed = self.counter("missed_changes", "Changes that only a comparison has found.", ["kind", "change"])
-        self.leading = self.gauge("leading", "1 while this process leads.")
-        self.synced = self.gauge("caches_synced", "1 once every cache is filled.")
         self.loop_lag = self.gauge("event_loop_lag_seconds", "How late the event loop was at its last beat.")
         self._stalls = self.counter("event_loop_stalls", "Times the event loop stood still for a second and more.")
+
+    @cached_property
+    def leading(self) -> Gauge:
+        """Announced where it is used: a process that never leads must not look like one that should."""
+        return self.gauge("leading", "1 while this process leads.")
+
+    @cached_property
+    def synced(self) -> Gauge:
+        """Announced where it is used, as `leading` is."""
+        return self.gauge("caches_synced", "1 once every cache is filled.")
 
     def counter(self, name: str, description: str, labels: Sequence[str] = ()) -> Counter:
         """Announce a counter; its samples end in `_total`."""
