@@ -39,7 +39,7 @@ def key_of(manifest: Manifest) -> Key:
 
 def objects(text: str) -> dict[Key, Manifest]:
     """The objects of a stream of YAML; none may come twice."""
-    found = [one for one in yaml.safe_load_all(text) if one is not None]
+    found = [one for one in yaml.load_all(text, Loader=yaml.CSafeLoader) if one is not None]
     named = {key_of(one): one for one in found}
     assert len(named) == len(found), "an object is there twice"
     return named
