@@ -25,14 +25,20 @@ AUTHENTICATION = {
 }
 
 
-# Every write with its body, and no read: a watch or a probe writes nothing anywhere.
+# Every write with its body, and of reads those of ServiceAccounts: what the operator asks for, a test compares with its rights.
 AUDIT_POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
     "omitManagedFields": True,
     "rules": [
+        {"level": "Metadata", "userGroups": ["system:serviceaccounts"], "verbs": ["get", "list", "watch"]},
         {"level": "None", "verbs": ["get", "list", "watch"]},
+        {
+            "level": "Metadata",
+            "userGroups": ["system:serviceaccounts"],
+            "resources": [{"group": "coordination.k8s.io"}],
+        },
         {"level": "None", "resources": [{"group": "coordination.k8s.io"}]},  # leases, the most frequent writes of all
         {"level": "Request"},
     ],

@@ -2,7 +2,7 @@
 
 `python hack/controlplane.py` starts one for a person. ZEROTRUST_TEST_KUBECONFIG names an existing cluster to use
 instead. ZEROTRUST_AUDIT_LOGS names a folder that gets, for each control plane, a folder with the components' logs and with
-`audit.log`: every write that the API server was asked for, Secrets included.
+`audit.log`: every write that the API server was asked for, Secrets included, and every read by a ServiceAccount.
 """
 
 import argparse
@@ -123,6 +123,11 @@ class ControlPlane:
             raise ControlPlaneError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout if check else done.stdout + done.stderr
 
+    @property
+    def audit_log(self) -> Path:
+        """What the API server was asked; it is there while ZEROTRUST_AUDIT_LOGS names a folder."""
+        return self._logs / "audit.log"
+
     def metrics(self) -> str:
         """The API server's metrics in Prometheus' text format."""
         return self.kubectl("get", "--raw", "/metrics")
@@ -193,7 +198,7 @@ class ControlPlane:
         flags = dict(api_server_flags(directory, etcd_port, api_port))
         if audited:
             self._write("audit.json", json.dumps(AUDIT_POLICY).encode())
-            flags |= audit_flags(directory, self._logs / "audit.log")
+            flags |= audit_flags(directory, self.audit_log)
         self._run(binaries["kube-apiserver"], flags)
         anyone = ssl.create_default_context(cafile=self.authority)
         self._wait("kube-apiserver", lambda: _answers(_connection(api_port, anyone), "/readyz"))

@@ -19,6 +19,7 @@ import yaml
 
 from hack.controlplane import ControlPlane
 from hack.gotools import find_or_build
+from tests.support import rights
 
 pytestmark = pytest.mark.cluster
 
@@ -86,7 +87,8 @@ def resource(kind: str, name: str, namespace: str = "", spec: Any = None) -> dic
 def start(plane: ControlPlane, namespace: str, log: Path) -> subprocess.Popen[bytes]:
     program = Path(sys.executable).with_name("zerotrust")
     arguments = ["--namespace", namespace, "--metrics-host", "127.0.0.1", "--metrics-port", "0"]
-    environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig)}
+    access = rights.kubeconfig_of(plane, rights.CONTROLLER, namespace)
+    environment = {**os.environ, "KUBECONFIG": str(access)}
     return subprocess.Popen([program, "controller", *arguments], stderr=log.open("ab"), env=environment)
 
 
@@ -97,6 +99,7 @@ def deployed(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFacto
     unique = uuid.uuid4().hex[:8]
     namespace, trust_domain = f"operator-{unique}", f"{unique}.example.org"
     control_plane.kubectl("create", "namespace", namespace)
+    rights.install(control_plane, namespace)
     log = tmp_path_factory.mktemp("controller") / "log"
     control_plane.kubectl(
         "apply",

@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,16 @@ PROGRAM = Path(sys.executable).with_name("zerotrust")
 
 
 class Replica:
-    """One bundle server process; `rights` is the kubeconfig that it gets, by default the administrator's."""
+    """One bundle server process; `rights` is the kubeconfig that it gets, by default that of its account.
+
+    `options` go to its command line.
+    """
+
+    options: Sequence[str] = ()
 
     def __init__(self, running: Running, folder: Path, name: str, rights: Path | None = None) -> None:
         self._running, self._folder, self.name = running, folder, name
-        self._rights = rights or running.plane.kubeconfig
+        self._rights = rights or running.bundle_server_rights
         self.port, self.metrics = free_port(), free_port()
         self.process: Child | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +51,7 @@ class Replica:
         command: list[str | Path] = [PROGRAM, "bundle-server", "--kubeconfig", self._rights]
         command += ["--namespace", OPERATOR_NAMESPACE, "--svid", svid, "--pod", self.name]
         command += ["--host", LOOPBACK, "--port", str(self.port)]
-        command += ["--metrics-host", LOOPBACK, "--metrics-port", str(self.metrics)]
+        command += ["--metrics-host", LOOPBACK, "--metrics-port", str(self.metrics), *self.options]
         self.process = Child(self.name, command, self._folder / "bundle-server.log")
 
     def stop(self, grace: float = 20.0) -> None:

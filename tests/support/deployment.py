@@ -14,6 +14,7 @@ import yaml
 
 from hack.children import Child
 from hack.controlplane import ControlPlane
+from tests.support import rights
 
 ROOT = Path(__file__).resolve().parents[2]
 OPERATOR_NAMESPACE = "zerotrust-system"
@@ -23,13 +24,19 @@ AT_ONCE = ("--native-policies-after", "1")
 
 
 class Running:
-    """The running controller and the cluster that it works on; `options` go to the controller's command line."""
+    """The running controller, with the rights of its account, and the cluster that it works on.
+
+    `options` go to the controller's command line.
+    """
 
     def __init__(self, plane: ControlPlane, folder: Path, *options: str) -> None:
         self.plane, self._options = plane, options
         plane.kubectl("apply", "-f", str(ROOT / "crds"))
         plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
         plane.kubectl("create", "namespace", OPERATOR_NAMESPACE)
+        rights.install(plane, OPERATOR_NAMESPACE)
+        self.rights = rights.kubeconfig_of(plane, rights.CONTROLLER, OPERATOR_NAMESPACE)
+        self.bundle_server_rights = rights.kubeconfig_of(plane, rights.BUNDLE_SERVER, OPERATOR_NAMESPACE)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -39,7 +46,7 @@ class Running:
     def restart_controller(self) -> None:
         """Start the controller, for the first time or after it was stopped."""
         program = Path(sys.executable).with_name("zerotrust")
-        place = ("--kubeconfig", self.plane.kubeconfig, "--namespace", OPERATOR_NAMESPACE)
+        place = ("--kubeconfig", self.rights, "--namespace", OPERATOR_NAMESPACE)
         listen = ("--metrics-host", "127.0.0.1", "--metrics-port", str(self.port))
         self.controller = Child("controller", [program, "controller", *place, *listen, *self._options], self._log)
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-AUDIT_LOG = "audit.log"
+from tests.support import audit
+
 CONTROLLER = "zerotrust-operator/"  # how the controller and the bundle server call themselves
 OPERATOR_NAMESPACE = "zerotrust-system"
 WINDOW, STEP = 16, 12
@@ -86,14 +87,14 @@ def search(folder: Path) -> Search:
     done, logs, others = Search(), list[Path](), list[Path]()
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not path.is_symlink():
-            (logs if path.name == AUDIT_LOG else others).append(path)
+            (logs if path.name == audit.AUDIT_LOG else others).append(path)
     for log in logs:
-        for event in _events(log):
+        for event in audit.writes(log):
             _learn(done, event)
     if not done.keys:
         return done
     for log in logs:
-        for event in _events(log):
+        for event in audit.writes(log):
             _judge(done, event)
     for path in others:
         done.files += 1
@@ -151,14 +152,6 @@ def _name(event: Mapping[str, Any]) -> str:
     resource = "/".join(reference[part] for part in ("resource", "subresource") if reference.get(part))
     place = "/".join(reference[part] for part in ("namespace", "name") if reference.get(part))
     return f"{event.get('verb')} {resource} {place} by {event.get('userAgent', '').partition(' ')[0]}"
-
-
-def _events(log: Path) -> Iterator[dict[str, Any]]:
-    """The events of an audit log; the last line is cut off where an API server was killed."""
-    with log.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.endswith("\n"):
-                yield json.loads(line)
 
 
 def _texts(value: Any) -> Iterator[str]:

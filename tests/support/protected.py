@@ -49,10 +49,8 @@ class Protected(Running):
 
     def __init__(self, plane: ControlPlane, folder: Path) -> None:
         self.log, self.bundle_log = folder / "controller.log", folder / "bundle-server" / "bundle-server.log"
-        self.rights = plane.kubeconfig_for(CONTROLLER, GROUPS)
-        rights = plane.kubeconfig_for(BUNDLE_SERVER, GROUPS)
-        self.bundle_server = Replica(self, folder / "bundle-server", f"{naming.BUNDLE_SERVER}-0", rights)
         super().__init__(plane, folder)
+        self.bundle_server = Replica(self, folder / "bundle-server", f"{naming.BUNDLE_SERVER}-0")
 
     def restart_controller(self) -> None:
         """Apply the manifests, wait until the policies are in force, and start the controller with its account's rights."""

@@ -71,8 +71,8 @@ class TwoReplicas:
                     replica.stop(0)
 
     def _rights(self) -> Path:
-        """The administrator's kubeconfig, by way of the line."""
-        access = kubeconfig.read(self.cluster.plane.kubeconfig)
+        """The kubeconfig of the bundle server's account, by way of the line."""
+        access = kubeconfig.read(self.cluster.bundle_server_rights)
         assert access.credential is not None
         file = self._folder / "far.kubeconfig"
         url = f"https://{LOOPBACK}:{self.line.port}"

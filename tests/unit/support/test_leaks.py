@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import leaks
+from tests.support import audit, leaks
 from tests.support.api_keys import a_key, checked
 from tests.support.leaks import OPERATOR_NAMESPACE, Search, search
 
@@ -35,7 +35,7 @@ TOLD = write("apikeys/status", {"status": {"keyID": "Partner00001"}}, "patch", u
 def searched(folder: Path, *events: dict[str, Any]) -> Search:
     plane = folder / "control-planes" / "one"
     plane.mkdir(parents=True)
-    (plane / leaks.AUDIT_LOG).write_text("".join(json.dumps(event) + "\n" for event in events))
+    (plane / audit.AUDIT_LOG).write_text("".join(json.dumps(event) + "\n" for event in events))
     done = search(folder)
     assert not any(secret[start : start + 9] in str(done.leaks) for secret in (SECRET,) for start in range(0, 43, 4))
     return done
@@ -123,5 +123,5 @@ def test_a_body_of_any_shape_is_searched(tmp_path: Path, body: Any) -> None:
 
 
 def test_a_log_that_was_cut_off_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
-    (tmp_path / leaks.AUDIT_LOG).write_text(json.dumps(ISSUE) + "\n" + json.dumps(TOLD)[:40])
+    (tmp_path / audit.AUDIT_LOG).write_text(json.dumps(ISSUE) + "\n" + json.dumps(TOLD)[:40])
     assert len(search(tmp_path).keys) == 1
