@@ -11,7 +11,7 @@ NOT_RUN = {
     "argocd": "there is no Argo CD; its health checks are tested in a Lua interpreter",
     "docker": "there is no Docker engine",
     "git": "it would change the checkout",
-    "helm": "tests of the chart render it and apply what it renders",
+    "helm": "tests/packaging/test_install.py runs it on a cluster of its own",
     "make": "tests/e2e runs `make demo`; the others would run themselves, or take minutes",
     "opa": "tests/opa runs it with this configuration",
 }
@@ -40,6 +40,8 @@ CHECKED_ONLY: tuple[tuple[str, str, str], ...] = (
         "tests/integration/test_pod_labels.py runs it on pods that are as the page says",
     ),
     ("docs/guides/trust-domains.md", r"--from-file", "the files are the reader's"),
+    ("docs/guides/install.md", r"^kubectl", "tests/packaging/test_install.py runs it on a cluster of its own"),
+    ("docs/guides/uninstall.md", r"^kubectl", "tests/packaging/test_install.py runs it on a cluster of its own"),
 )
 
 # Kinds that the local control plane does not serve: such YAML is read, and no more.
