@@ -17,6 +17,7 @@ from tests.support.packaging import (
     KEEP,
     NAMESPACE,
     OVERLAYS,
+    ROOT,
     Key,
     Manifest,
     Refused,
@@ -66,6 +67,19 @@ def test_values_render_the_overlay(name: str) -> None:
             if manifest["kind"] == "CustomResourceDefinition":
                 assert manifest["metadata"].pop("annotations")
     assert ours == theirs
+
+
+def test_named_namespaces_are_those_of_the_example() -> None:
+    """Rights that the example takes from outside the base lack the label of its parts."""
+
+    def unlabelled(manifests: dict[Key, Manifest]) -> dict[Key, Manifest]:
+        for manifest in manifests.values():
+            if "Role" in manifest["kind"]:
+                manifest["metadata"].pop("labels", None)
+        return manifests
+
+    example = objects(kustomized(ROOT / "examples" / "namespaced"))
+    assert unlabelled(rendered("createNamespace=true", "namespaces={shop}")) == unlabelled(example)
 
 
 def test_another_namespace_is_meant_everywhere() -> None:
@@ -182,7 +196,9 @@ def test_the_program_takes_its_arguments(name: str, values: tuple[str, ...]) -> 
     result = CliRunner().invoke(zerotrust, [*arguments, "--help"])
     assert result.exit_code == 0, result.output
     if values:
-        assert {"--log-level=WARNING", "--watch-namespace=shop", "--watch-namespace=web"} <= set(arguments)
+        watched = {"name": "ZEROTRUST_WATCH_NAMESPACES", "value": "shop web"}
+        assert watched in container(rendered(*values), name)["env"]
+        assert "--log-level=WARNING" in arguments
         own = {"--no-watch-pods", "--native-policies-after=60", "--allow-private-issuers=fd00::/8"}
         assert own <= set(arguments) or name != "zerotrust-controller"
 

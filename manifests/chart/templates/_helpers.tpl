@@ -100,8 +100,13 @@ capabilities:
 {{- if ne .Values.logLevel "INFO" }}
 - --log-level={{ .Values.logLevel }}
 {{- end }}
-{{- range .Values.namespaces }}
-- --watch-namespace={{ . }}
+{{- end }}
+
+{{/* Environment of both processes. */}}
+{{- define "zerotrust.watched" -}}
+{{- with .Values.namespaces }}
+- name: ZEROTRUST_WATCH_NAMESPACES
+  value: {{ join " " . }}
 {{- end }}
 {{- end }}
 
