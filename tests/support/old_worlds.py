@@ -29,12 +29,13 @@ SHAPES = {"none": {}, "old": {"http": 80}, "new": {"http": 8080, "metrics": 9090
 
 @dataclass(frozen=True)
 class OldWorld:
-    """What there is before an import."""
+    """What there is before an import; `strangers` are pods that no file tells of, and that no policy selects by label."""
 
     seed: int
     namespaces: Mapping[str, Labels]
     pods: Sequence[Pod]
     policies: Sequence[Manifest]
+    strangers: Sequence[Pod] = ()
 
     def manifests(self) -> list[Manifest]:
         """Everything as it stands in files: a Deployment for each pod."""
@@ -50,7 +51,11 @@ class OldWorld:
 
     def cluster(self, policies: Iterable[Manifest]) -> Cluster:
         """The pods under some policies, every name of a port written as numbers."""
-        return Cluster(self.namespaces, self.pods, [one for policy in policies for one in without_names(policy)])
+        return Cluster(
+            self.namespaces,
+            [*self.pods, *self.strangers],
+            [one for policy in policies for one in without_names(policy)],
+        )
 
 
 def _deployment(pod: Pod) -> Manifest:
@@ -90,14 +95,15 @@ def without_names(policy: Manifest) -> list[Manifest]:
         return [policy]
     found = []
     for shape, names in SHAPES.items():
-        selector = _within(spec["podSelector"], shape)
-        changed = {
-            **spec,
+        changed: dict[str, Any] = {
+            "podSelector": _within(spec["podSelector"], shape),
             "policyTypes": spec.get("policyTypes") or ["Ingress", *(["Egress"] if spec.get("egress") else [])],
-            "podSelector": selector,
-            "ingress": [one for rule in spec.get("ingress") or () if (one := _numbered(rule, names)) is not None],
-            "egress": [one for rule in spec.get("egress") or () for one in _by_shape(rule)],
         }
+        if "Ingress" in changed["policyTypes"]:
+            rules = [_numbered(rule, names) for rule in spec.get("ingress") or ()]
+            changed["ingress"] = [one for one in rules if one is not None]
+        if "Egress" in changed["policyTypes"]:
+            changed["egress"] = [one for rule in spec.get("egress") or () for one in _by_shape(rule)]
         metadata = {**policy["metadata"], "name": f"{policy['metadata']['name']}-{shape}"}
         found.append({**policy, "metadata": metadata, "spec": changed})
     return found
@@ -225,7 +231,8 @@ def random_old_world(seed: int) -> OldWorld:
     ]
     if tidy and random.random() < 0.6:
         policies += _agreement(random, *random.sample(there, 2))
-    return OldWorld(seed, namespaces, pods, policies)
+    unknown = [Pod(place, "stranger", {"app": "stranger", SHAPE: "none"}) for place in ("one", "two")]
+    return OldWorld(seed, namespaces, pods, policies, unknown if tidy else ())
 
 
 def _agreement(random: Random, client: Pod, server: Pod) -> list[Manifest]:
@@ -256,18 +263,23 @@ def _tidy_policy(random: Random, number: int, pod: Pod) -> Manifest:
     """What most people write: a default-deny, or who may call an app on some ports, and where it may connect."""
     metadata = {"name": f"policy-{number}", "namespace": pod.namespace}
     spec: dict[str, Any] = {"podSelector": {}, "policyTypes": ["Ingress"]}
+    if random.random() < 0.3:
+        spec |= {"policyTypes": ["Ingress", "Egress"], "egress": random.choice([[], [_tidy_dns()]])}
     if random.random() < 0.7:
         spec = {"podSelector": {"matchLabels": {"app": pod.labels["app"]}}, "policyTypes": ["Ingress"]}
         spec["ingress"] = [_tidy_rule(random, "from", pod) for _ in range(random.choice([1, 2]))]
         if random.random() < 0.5:
             spec["policyTypes"] = random.choice([["Egress"], ["Ingress", "Egress"]])
-            names = [{"port": 53, "protocol": "UDP"}, {"port": 53}]
-            resolvers = {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: "kube-system"}}}
             rules = [_tidy_rule(random, "to", pod) for _ in range(random.choice([1, 2]))]
-            spec["egress"] = [*rules, {"to": [resolvers], "ports": names}]
+            spec["egress"] = [*rules, _tidy_dns()]
             if "Ingress" not in spec["policyTypes"]:
                 del spec["ingress"]
     return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
+
+
+def _tidy_dns() -> Manifest:
+    resolvers = {"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: "kube-system"}}}
+    return {"to": [resolvers], "ports": [{"port": 53, "protocol": "UDP"}, {"port": 53}]}
 
 
 def _tidy_rule(random: Random, side: str, pod: Pod) -> Manifest:

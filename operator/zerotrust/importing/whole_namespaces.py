@@ -30,7 +30,11 @@ class WholeNamespaces:
         self._domain.sources |= {one.ref for one in self._about("Ingress") if one.ref.namespace in allowed}
 
     def judge(self) -> None:
-        """Report what nothing closes for pods without an identity."""
+        """Report what nothing closes for pods without an identity, and what is closed more for them."""
+        for policy in self._policies:
+            if any(policy.rules.values()):
+                text = "its rules are for identities; pods to come without one are closed altogether, but for DNS"
+                self._report.note(policy.ref, "spec.podSelector", text)
         for policy in self._about("Ingress"):
             if not self._domain.isolates(self._world, policy.ref.namespace):
                 self._leave(policy)

@@ -235,6 +235,16 @@ def test_egress_that_is_open_altogether_is_open() -> None:
     assert "spec" not in the(outcome, "ServiceIdentity", "orders")
 
 
+def test_an_opening_is_kept_as_long_as_what_it_opens() -> None:
+    shut = a_network_policy("shut", app="orders", policyTypes=["Egress"], egress=[{"ports": [{"port": 443}]}])
+    opened = a_network_policy("open", app="orders", policyTypes=["Egress"], egress=[{}])
+    assert not imported(*WORLD, shut, opened).left
+    some = a_network_policy("some", policyTypes=["Egress"])
+    outcome = imported(*WORLD, some, opened)
+    assert {one.ref.name for one in outcome.left} == {"some", "open"}
+    assert left(outcome)["spec.egress[0]"] == "opens again what NetworkPolicy shop/some closes for shop/orders"
+
+
 def test_a_pod_that_runs_without_the_label_keeps_its_policy() -> None:
     pod = an_object(
         "Pod", "orders-1", spec={"serviceAccountName": "orders", "containers": []}, labels={"app": "orders"}
