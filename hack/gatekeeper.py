@@ -9,7 +9,6 @@ import http.client
 import json
 import os
 import socket
-import subprocess
 import time
 from base64 import b64encode
 from collections.abc import Callable, Mapping
@@ -25,7 +24,7 @@ from hack.certificates import CertificateAuthority
 from hack.children import Child
 from hack.components import LOOPBACK
 from hack.controlplane import ControlPlane
-from hack.gotools import MODULES_FOLDER, ToolError, find_or_build, toolchain
+from hack.gotools import find_or_build, module_files
 
 MODULE = "github.com/open-policy-agent/gatekeeper/v3"
 NAMESPACE = "gatekeeper-system"
@@ -62,25 +61,8 @@ AUDIT = _Process("gatekeeper-audit", ("--operation=audit", "--operation=status",
 
 
 def module_folder() -> Path:
-    """Where Go keeps the files of the pinned module, fetched when they are not there yet. Raises ToolError."""
-    go = toolchain()
-    done = subprocess.run(
-        [go.program, "mod", "download", "-json", MODULE],
-        cwd=MODULES_FOLDER / "gatekeeper",
-        env={**os.environ, "GOWORK": "off"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    try:
-        answer = json.loads(done.stdout)
-    except ValueError:
-        answer = {}
-    if done.returncode != 0 or "Dir" not in answer:
-        reason = answer.get("Error") or done.stderr.strip()
-        raise ToolError(f"Gatekeeper's manifests cannot be had: `go mod download {MODULE}` failed: {reason}")
-    return Path(answer["Dir"])
+    """Where Gatekeeper's manifests are. Raises ToolError."""
+    return module_files("gatekeeper", MODULE)
 
 
 class Gatekeeper:

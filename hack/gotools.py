@@ -185,6 +185,27 @@ def find_or_build(tool: str) -> Path:
     return binary
 
 
+def module_files(folder: str, module: str) -> Path:
+    """Where Go keeps the files of a module that hack/tools/`folder` pins; fetched when they are not there. Raises ToolError."""
+    done = subprocess.run(
+        [toolchain().program, "mod", "download", "-json", module],
+        cwd=MODULES_FOLDER / folder,
+        env={**os.environ, "GOWORK": "off"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        answer = json.loads(done.stdout)
+    except ValueError:
+        answer = {}
+    if done.returncode != 0 or "Dir" not in answer:
+        reason = answer.get("Error") or done.stderr.strip()
+        raise ToolError(f"the files of {module} cannot be had: `go mod download` failed: {reason}")
+    return Path(answer["Dir"])
+
+
 def all_tools() -> list[str]:
     """What the tests and the demo run."""
     return [tool for module in MODULES if not module.only_for_prove for tool in module.packages]

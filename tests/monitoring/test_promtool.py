@@ -1,15 +1,13 @@
 """Prometheus's own judgement: rules, queries of the dashboard, and what alerts make of metrics over time."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from hack.gotools import find_or_build
-from tests.support.monitoring import MANIFESTS, alerts
+from tests.support.monitoring import MANIFESTS, alerts, promtool, rule_file
 from tests.support.proving import only_in_prove
 
 CASES = yaml.safe_load((Path(__file__).parent / "alerts.yaml").read_text())
@@ -19,17 +17,6 @@ LEADERS = {
     'zerotrust_leading{namespace="zt",pod="b"}': "0+0x130",
 }
 EVERY = 5  # minutes between looks at what should stay silent
-
-
-def promtool(*arguments: str | Path) -> str:
-    done = subprocess.run([find_or_build("promtool"), *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
-
-
-def spec() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((MANIFESTS / "prometheus-rule.yaml").read_text())["spec"]
-    return found
 
 
 def expectations(case: dict[str, Any]) -> list[dict[str, Any]]:
@@ -62,19 +49,15 @@ def test_every_alert_is_seen_to_fire_and_to_stay_silent() -> None:
 @only_in_prove
 def test_prometheus_accepts_every_rule_without_a_warning(tmp_path: Path) -> None:
     file = tmp_path / "rules.yaml"
-    file.write_text(yaml.safe_dump(spec()))
-    count = sum(len(group["rules"]) for group in spec()["groups"])
+    file.write_text(yaml.safe_dump(rule_file()))
+    count = sum(len(group["rules"]) for group in rule_file()["groups"])
     assert f"{count} rules found" in promtool("check", "rules", "--lint=all", "--lint-fatal", file)
 
 
 @only_in_prove
 @pytest.mark.parametrize("case", CASES, ids=lambda case: str(case["name"]).replace(" ", "-"))
 def test_alerts_over_time(case: dict[str, Any], tmp_path: Path) -> None:
-    bare = spec()
-    for group in bare["groups"]:
-        for rule in group["rules"]:
-            rule.pop("annotations", None)  # values as people read them are not what is tested here
-    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(bare))
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule_file(annotated=False)))
     alone = case.get("leaders") == "none" or "zerotrust_leading" in str(case["series"])
     series = case["series"] if alone else case["series"] | LEADERS
     document = {

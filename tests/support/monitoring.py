@@ -1,6 +1,7 @@
 """The monitoring manifests as tests read them, and PromQL taken apart far enough to name its metrics and labels."""
 
 import re
+import subprocess
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from hack.gotools import find_or_build
 from hack.reference.metrics import processes
 from zerotrust.telemetry.metrics import Family
 
@@ -76,11 +78,28 @@ def usage(expression: str) -> Usage:
     return found
 
 
+def rule_file(*, annotated: bool = True) -> dict[str, Any]:
+    """The PrometheusRule as a rule file; without annotations its alerts are compared by labels alone."""
+    found: dict[str, Any] = yaml.safe_load((MANIFESTS / "prometheus-rule.yaml").read_text())["spec"]
+    if not annotated:
+        for group in found["groups"]:
+            for rule in group["rules"]:
+                rule.pop("annotations", None)
+    return found
+
+
+def promtool(*arguments: str | Path, text: str = "") -> str:
+    """What promtool says, which must agree."""
+    command = [find_or_build("promtool"), *arguments]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
 @cache
 def rules() -> list[dict[str, Any]]:
     """Every rule of the PrometheusRule."""
-    spec = yaml.safe_load((MANIFESTS / "prometheus-rule.yaml").read_text())["spec"]
-    return [rule for group in spec["groups"] for rule in group["rules"]]
+    return [rule for group in rule_file()["groups"] for rule in group["rules"]]
 
 
 def alerts() -> list[dict[str, Any]]:
