@@ -35,6 +35,12 @@ def populate(rig: Rig) -> None:
         rig.identity(namespace=namespace)
 
 
+def told(server: FakeApi) -> str:
+    """What the TrustDomain's conditions say."""
+    body = server.get("TrustDomain", "example.org") or {}
+    return " ".join(one["message"] for one in body.get("status", {}).get("conditions", []))
+
+
 async def test_nothing_is_done_in_a_namespace_that_is_not_watched(server: FakeApi, tmp_path: Path) -> None:
     async with running(server, tmp_path, watch_namespaces=SERVED) as rig:
         populate(rig)
@@ -42,6 +48,7 @@ async def test_nothing_is_done_in_a_namespace_that_is_not_watched(server: FakeAp
             await rig.until(lambda namespace=namespace: rig.is_ready(namespace=namespace))  # type: ignore[misc]
         await rig.until(lambda: server.get("NetworkPolicy", naming.DEFAULT_DENY, "shop"))
         await rig.until(lambda: rig.condition("BundlePublished", "example.org", None)[0] == "True")
+        await rig.until(lambda: "more are selected, and the operator does not watch them" in told(server))
         await rig.idle()
     assert {one.namespace for one in server.requests if one.namespace} == {*SERVED, OPERATOR_NAMESPACE, "default"}
     assert {one.resource for one in server.requests if not one.namespace} <= {

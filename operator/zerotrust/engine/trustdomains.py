@@ -112,7 +112,11 @@ class TrustDomains:
 
     def selects(self, domain: Domain, namespace: Plain) -> bool:
         """Tell whether the trust bundle goes to a namespace."""
-        if isinstance(domain.spec, SpecError) or namespace.meta.deleting or not self.watches(namespace.meta.name):
+        return self.watches(namespace.meta.name) and self.is_meant(domain, namespace)
+
+    def is_meant(self, domain: Domain, namespace: Plain) -> bool:
+        """Tell whether the trust bundle should go to a namespace, be it watched or not."""
+        if isinstance(domain.spec, SpecError) or namespace.meta.deleting:
             return False
         if namespace.meta.name == self.operator_namespace:
             return True  # decision points are told the authorities as they are there, where no tenant edits
@@ -247,10 +251,13 @@ class TrustDomainController:
 
     def _targets(self, domain: Domain) -> BundleTargets:
         bundle = self._domains.view(domain).bundle
-        selected = carrying = 0
+        selected = carrying = unwatched = 0
         blocked = []
         for namespace in self._cache.of_kind("Namespace"):
-            if not self._domains.selects(domain, namespace):
+            if not self._domains.is_meant(domain, namespace):
+                continue
+            if not self._domains.watches(namespace.meta.name):
+                unwatched += 1
                 continue
             selected += 1
             name = naming.trust_bundle_name(domain.meta.name)
@@ -259,7 +266,7 @@ class TrustDomainController:
                 blocked.append((namespace.meta.name, f"ConfigMap {name} was not made by this operator"))
             elif observed is not None and bundle is not None and observed.data.get("bundle.pem") == bundle.pem:
                 carrying += 1
-        return BundleTargets(selected, carrying, tuple(sorted(blocked)))
+        return BundleTargets(selected, carrying, tuple(sorted(blocked)), unwatched)
 
     def is_slow(self, snapshot: TrustDomainSnapshot) -> bool:
         """An RSA authority takes long to make."""

@@ -31,11 +31,14 @@ MAX_BLOCKED = 64
 
 @dataclass(frozen=True)
 class BundleTargets:
-    """How far the trust bundle has come: selected namespaces, those that carry it, and those that cannot."""
+    """How far the trust bundle has come: selected namespaces, those that carry it, those that cannot, and how many more would be
+    selected if they were watched.
+    """
 
     selected: int = 0
     carrying: int = 0
     blocked: tuple[tuple[str, str], ...] = ()
+    unwatched: int = 0
 
 
 @dataclass(frozen=True)
@@ -350,7 +353,8 @@ def _published(snapshot: TrustDomainSnapshot, step: _Step) -> Condition:
         )
     if targets.carrying < targets.selected:
         return false("BundlePublished", "Publishing", f"{targets.carrying} of {targets.selected} namespaces carry it")
-    return true("BundlePublished", "Published", f"all {targets.selected} selected namespaces carry it")
+    rest = f"; {targets.unwatched} more are selected, and the operator does not watch them" if targets.unwatched else ""
+    return true("BundlePublished", "Published", f"all {targets.selected} selected namespaces carry it{rest}")
 
 
 def _skew(snapshot: TrustDomainSnapshot) -> Condition:
