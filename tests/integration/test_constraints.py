@@ -144,6 +144,10 @@ def test_what_a_policy_asks_of_admission_comes_with_it_and_goes_with_it(world: W
     rules = world.parameters(IMAGES)["serviceAccounts"]["orders"]["rules"]
     assert rules == [{"policy": "images", "digest": False, "registries": ["registry.example.org"]}]
     assert "TrustPolicy images: " in world.pod("stranger", "orders")
+    world.running.apply(policy("images", admission={"allowedRegistries": ["another.example.org"]}))
+    world.running.until(
+        lambda: "another.example.org" in str(world.parameters(IMAGES)), "the constraint follows an edit"
+    )
     world.plane.kubectl("delete", "trustpolicy", "images", "-n", NAMESPACE)
     world.running.until(lambda: not world.constraint(IMAGES), "the constraint has gone")
     assert world.parameters(HOST_ACCESS)["serviceAccounts"] == {"orders": {"policies": "orders"}}
@@ -216,6 +220,10 @@ def test_the_service_of_an_identity_is_captured_by_nobody(world: World) -> None:
     answer = service(ports=ports, selector={"zerotrust.dev/service-account": "batch"})
     assert "ServiceIdentity orders: " in answer, answer
     assert "created" in service(ports=ports, selector={"zerotrust.dev/service-account": "orders"})
+    world.running.apply(identity("orders", certificate={"dnsNames": [f"other.{NAMESPACE}.svc"]}))
+    world.running.until(lambda: "other" in world.parameters(SERVICES)["services"], "the constraint follows an edit")
+    world.running.apply(identity("orders"))
+    world.running.until(lambda: not world.constraint(SERVICES), "the constraint has gone")
 
 
 def test_an_edit_or_a_deletion_by_somebody_else_is_put_right(world: World) -> None:
