@@ -45,7 +45,7 @@ tools: venv ## Build the pinned Go tools (about 35 minutes once per user, then c
 
 test: venv tools lint ## Everything that runs without a Docker engine
 	$(BIN)/pytest -n auto -m "not cluster and not kind" tests
-	$(BIN)/pytest $(CLUSTER) tests
+	$(BIN)/pytest $(CLUSTER) --every-right tests
 
 lint: venv rego docs ## Format, lint and type checks, and the documentation
 	$(BIN)/ruff check
