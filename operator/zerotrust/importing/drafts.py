@@ -45,6 +45,16 @@ class Drafts:
         self._taken = {Workload(owner.namespace, name) for owner, (name, _) in self._existing.items()}
         self.by_owner: dict[Workload, Draft] = {}
 
+    def closed_by_hand(self, closes_egress: bool) -> frozenset[Workload]:
+        """The ServiceAccounts whose ServiceIdentity isolates egress, and not by an import: what they call is up to them."""
+        found = set()
+        for owner, (_, body) in self._existing.items():
+            mode = ((body.get("spec") or {}).get("egress") or {}).get("mode")
+            isolated = closes_egress if mode is None else mode == "Isolated"
+            if isolated and IMPORTED_FROM not in (body["metadata"].get("annotations") or {}):
+                found.add(owner)
+        return frozenset(found)
+
     def of(self, owner: Workload, *sources: Ref) -> Draft:
         """The draft for a ServiceAccount, which is made when it is needed first."""
         if owner not in self.by_owner:

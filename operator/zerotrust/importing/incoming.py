@@ -31,13 +31,15 @@ class Incoming:
     """Translates the ingress of NetworkPolicies.
 
     `closed` are the ServiceAccounts whose egress will be isolated. A rule that names one of them as a workload opens its way out
-    as well, so it does that only where the way out was open on these ports. `named` are the ports on which servers name clients.
+    as well, so it does that only where the way out was open on these ports; one of `unnamed` it never names. `named` are the
+    ports on which servers name clients.
     """
 
     world: World
     original: Original
     drafts: Drafts
     closed: frozenset[Workload]
+    unnamed: frozenset[Workload]
     report: Report
     named: dict[tuple[Workload, Workload], set[PortOf]] = field(default_factory=dict)
     _taken: set[tuple[str, str]] = field(default_factory=set)
@@ -163,8 +165,8 @@ class Incoming:
         return clients
 
     def _is_let_out(self, client: Workload, target: Workload, ports: Iterable[PortOf]) -> bool:
-        if client not in self.closed:
-            return True
+        if client in self.unnamed or client not in self.closed:
+            return client not in self.unnamed
         clients, servers = self.world.pods_of(client), self.world.pods_of(target)
         return all(self.original.lets_out(clients, servers, port) for port in ports)
 

@@ -5,6 +5,7 @@ What these models do not name is ignored: they read objects of others, which are
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
@@ -161,18 +162,30 @@ class World:
     accounts: set[Workload] = field(default_factory=set)
     services: set[Workload] = field(default_factory=set)
     others: dict[str, list[tuple[str, Ref, Body]]] = field(default_factory=dict)
+    _matching: dict[PodSet, list[Pod]] = field(default_factory=dict, init=False, repr=False)
 
     def labels(self, namespace: str) -> Labels:
         """The labels of a namespace; of one that was not read, its name."""
         return self.namespaces.get(namespace, {NAMESPACE_NAME: namespace})
 
+    @cached_property
+    def _by_owner(self) -> dict[str, dict[str, list[Pod]]]:
+        found: dict[str, dict[str, list[Pod]]] = {}
+        for pod in self.pods:
+            found.setdefault(pod.namespace, {}).setdefault(pod.account, []).append(pod)
+        return found
+
     def pods_of(self, owner: Workload) -> list[Pod]:
         """The pods of a ServiceAccount."""
-        return [pod for pod in self.pods if pod.owner == owner]
+        return self._by_owner.get(owner.namespace, {}).get(owner.name, [])
 
     def matching(self, pods: PodSet) -> list[Pod]:
-        """The known pods of a set."""
-        return [pod for pod in self.pods if pods.contains(self.labels(pod.namespace), pod.labels)]
+        """The known pods of a set; looked for once."""
+        if pods not in self._matching:
+            places = [name for name in self._by_owner if selects(pods.namespace, self.labels(name))]
+            candidates = (pod for name in places for mine in self._by_owner[name].values() for pod in mine)
+            self._matching[pods] = [pod for pod in candidates if selects(pods.pod, pod.labels)]
+        return self._matching[pods]
 
     def knows_all_of(self, pods: PodSet) -> bool:
         """Whether every pod of a set is known, as far as its labels are written in templates."""

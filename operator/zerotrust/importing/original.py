@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from pydantic import Field
@@ -12,7 +13,7 @@ from zerotrust.common.naming import Ref
 from zerotrust.common.resource import Resource, parse
 from zerotrust.importing.objects import ANYWHERE, Pod, Protocol, World, by_label
 from zerotrust.policy.network import Direction, PortOf
-from zerotrust.policy.podset import PodSet, Selector, from_kubernetes
+from zerotrust.policy.podset import PodSet, Selector, from_kubernetes, selects
 
 
 class _Expression(Resource):
@@ -173,8 +174,15 @@ class Original:
 
     def isolating(self, direction: Direction, pod: Pod) -> list[OldPolicy]:
         """The policies that close a direction of a pod."""
-        labels = self.world.labels(pod.namespace)
-        return [one for one in self.policies if direction in one.rules and one.pods.contains(labels, pod.labels)]
+        mine = self._by_namespace.get(pod.namespace, ())
+        return [one for one in mine if direction in one.rules and selects(one.pods.pod, pod.labels)]
+
+    @cached_property
+    def _by_namespace(self) -> dict[str, list[OldPolicy]]:
+        found: dict[str, list[OldPolicy]] = {}
+        for policy in self.policies:
+            found.setdefault(policy.ref.namespace, []).append(policy)
+        return found
 
     def lets_out(self, clients: Iterable[Pod], servers: Sequence[Pod], port: PortOf) -> bool:
         """Whether the clients' side lets every one of them connect to every server."""

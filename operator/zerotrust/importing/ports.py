@@ -28,6 +28,8 @@ class _Found:
 def numbers(rule: OldRule, servers: Sequence[Pod]) -> Numbers:
     """Return the ports of a rule for these servers, which are all that it can be about."""
     found = _Found()
+    if rule.ports is not None and all(isinstance(one.port, int) and one.end_port is None for one in rule.ports):
+        servers = ()  # what they declare plays no part, and they may be all pods of the cluster
     declared = frozenset(port for server in servers for port in server.declared)
     if rule.ports is None:
         found.ports |= declared

@@ -222,6 +222,13 @@ def test_a_client_whose_own_egress_forbids_the_call_is_named_by_its_labels() -> 
     assert rules(outcome)[0]["from"] == [{"pods": FROM_FRONTEND}], "a workload would open its way out as well"
 
 
+def test_a_client_that_somebody_isolated_is_named_by_its_labels() -> None:
+    there = an_object("ServiceIdentity", "frontend", "web", {"egress": {"mode": "Isolated"}})
+    assert rules(imported(*WORLD, there, let_in(FROM_FRONTEND)))[0]["from"] == [{"pods": FROM_FRONTEND}]
+    there["spec"] = {"egress": {"mode": "Open"}}
+    assert rules(imported(*WORLD, there, let_in(FROM_FRONTEND)))[0]["from"][0].keys() == {"workload"}
+
+
 def test_egress_without_dns_is_kept_because_isolated_egress_opens_it() -> None:
     outcome = imported(*WORLD, a_network_policy("out", app="orders", policyTypes=["Egress"]))
     assert "isolated egress always resolves names" in the_left(outcome).why
