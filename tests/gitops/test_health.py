@@ -167,6 +167,14 @@ def test_a_key_that_nothing_follows_is_degraded(reason: str) -> None:
     assert ARGO.health(resource("ApiKey", *conditions)).status == "Degraded"
 
 
+def test_tests_that_have_no_target_yet_are_waited_for() -> None:
+    body = resource("TrustPolicy", ("Ready", "False", "TestsFailed"))
+    body["status"]["targets"] = 0
+    assert ARGO.health(body).status == "Progressing"
+    body["status"]["targets"] = 1
+    assert ARGO.health(body).status == "Degraded"
+
+
 def test_a_paused_identity_is_suspended_until_its_certificate_ends() -> None:
     paused = resource("ServiceIdentity", ("Ready", "True", "Issued"), spec={"issuance": "Paused"})
     assert ARGO.health(paused) == ("Suspended", "Paused: Ready because of Issued")
