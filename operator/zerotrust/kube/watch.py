@@ -8,6 +8,7 @@ watch every kind in every one of them, and end where one of them may not be read
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -35,7 +36,7 @@ Observe = Callable[[str, Mapping[str, Any]], Any]
 SETTLE = timedelta(seconds=2)
 COMPARE_EVERY = timedelta(minutes=5)
 RETRY = timedelta(seconds=10)
-PAUSE = 1.0  # seconds between watches, lest one that ends at once becomes a tight loop
+PAUSE = 1.0  # seconds from one watch to the next at least, lest one that ends at once becomes a tight loop
 KOPF_END = 5.0  # seconds; kopf may be slow to let go of its streams, and nothing of ours waits for that
 
 
@@ -80,6 +81,11 @@ class Watch:
             "Up to when the cache is known to miss nothing of a kind, in seconds since 1970.",
             ["kind"],
             self._confirmations,
+        )
+        metrics.gauge(
+            "namespaces_unread",
+            "Namespaces to be watched of which not everything may be read.",
+            lambda: len(scope.unread),
         )
 
     def _may_be_refused(self, source: Source) -> bool:
@@ -171,6 +177,7 @@ class Watch:
         """List and watch one kind in one namespace, and again when the watch ends, until cancelled."""
         kind, place = source
         while True:
+            began = time.monotonic()
             try:
                 first = source not in self._confirmed
                 version = await self._fill(source) if first else await self.compare(kind, place)
@@ -178,7 +185,8 @@ class Watch:
                     self.take(kind, what, body)
             except KubeError as error:
                 logger.debug("the watch of %s in %s has ended: %s", kind, place, error)
-            await asyncio.sleep(RETRY.total_seconds() if source in self._unread else PAUSE)
+            least = RETRY.total_seconds() if source in self._unread else PAUSE
+            await asyncio.sleep(max(0.0, began + least - time.monotonic()))
 
     async def _run_kopf(self, configuration: Configuration) -> None:
         registry = kopf.OperatorRegistry()
