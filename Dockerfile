@@ -1,4 +1,7 @@
-FROM python:3.13-slim-bookworm AS build
+# Both stages start from this. Where images have to be pinned by digest: --build-arg PYTHON=python@sha256:…
+ARG PYTHON=python:3.13-slim-bookworm
+
+FROM ${PYTHON} AS build
 
 WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_NO_INPUT=1
@@ -14,11 +17,11 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheels 
     && /opt/zerotrust/bin/python -m pip uninstall --yes pip
 
 
-FROM python:3.13-slim-bookworm
+FROM ${PYTHON}
 
 COPY --from=build /opt/zerotrust /opt/zerotrust
 ENV HOME=/ USER=zerotrust PATH=/opt/zerotrust/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 USER 65532:65532
-EXPOSE 8080
+EXPOSE 8080 8443
 ENTRYPOINT ["zerotrust"]
 CMD ["controller"]
