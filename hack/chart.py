@@ -1,4 +1,4 @@
-"""Copies into the Helm chart what has no values: CRDs, rights, admission policies. Everything else there is written by hand.
+"""Copies into the Helm chart what has no values: CRDs, rights, admission policies, monitoring. The rest is written by hand.
 
 Copies are text, so that comments survive. The operator's namespace becomes the release's, and each object gets the labels that
 Kustomize would put on it. tests/packaging/test_chart.py compares what the chart and the base render.
@@ -14,8 +14,14 @@ ROOT = Path(__file__).resolve().parent.parent
 BASE = ROOT / "manifests" / "base"
 CHART = ROOT / "manifests" / "chart"
 CRDS = CHART / "crds"
+FILES = CHART / "files"
 TEMPLATES = CHART / "templates" / "copied"
 RIGHTS = ROOT / "manifests" / "rights"
+# Read by templates/monitoring.yaml. Their braces are Prometheus' and Grafana's, so they are no templates themselves.
+MONITORING = [
+    ROOT / "manifests" / "monitoring" / name
+    for name in ("dashboard.json", "prometheus-rule.yaml", "service-monitor.yaml")
+]
 OPERATOR_NAMESPACE = "zerotrust-system"
 # What the chart has templates of its own for.
 TEMPLATED = [BASE / f"{name}.yaml" for name in ("namespace", "deployment", "bundle-server", "network-policies")]
@@ -49,6 +55,8 @@ def copies(generated: Mapping[Path, str]) -> Iterator[tuple[Path, str]]:
         else:
             prefix = f"rights-{path.parent.name}-" if path.parent.parent == RIGHTS else ""
             yield TEMPLATES / f"{prefix}{path.name}", template(source)
+    for path in MONITORING:
+        yield FILES / path.name, path.read_text()
 
 
 def sources(folder: Path, labels: Mapping[str, str] | None = None) -> Iterator[tuple[Path, Mapping[str, str]]]:

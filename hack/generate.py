@@ -26,7 +26,7 @@ HEADER = "# Generated from the resource models by `make generate`; do not edit.\
 TEMPLATES = ROOT / "operator" / "zerotrust" / "gatekeeper" / "templates"
 GUIDE = ROOT / "docs" / "guides" / "troubleshooting.md"
 GATEKEEPER = ROOT / "manifests" / "gatekeeper"
-COPIES = (GATEKEEPER, chart.CRDS, chart.TEMPLATES)
+COPIES = (GATEKEEPER, chart.CRDS, chart.FILES, chart.TEMPLATES)
 COPY_HEADER = "# Generated from {source} by `make generate`; do not edit.\n"
 
 

@@ -1,6 +1,7 @@
 """The Helm chart and the kustomizations are the same installation, and the chart's values do what they say and nothing else."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -133,15 +134,31 @@ def test_a_switch_takes_away_what_it_names(value: str, gone: str) -> None:
     assert rendered(value) == expected
 
 
-def test_a_service_monitor_can_be_had() -> None:
-    after = rendered("serviceMonitor.enabled=true", "serviceMonitor.labels.release=prometheus")
-    (added,) = after.keys() - rendered().keys()
-    assert added == Key("ServiceMonitor", NAMESPACE, "zerotrust-operator")
-    selector = after[added]["spec"]["selector"]["matchLabels"]
-    assert after[added]["metadata"]["labels"]["release"] == "prometheus"
+def test_monitoring_is_the_component(tmp_path: Path) -> None:
+    where = {"resources": [BASE], "components": [ROOT / "manifests" / "monitoring"]}
+    overlay = {part: [os.path.relpath(one, tmp_path) for one in found] for part, found in where.items()}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    expected = objects(kustomized(tmp_path).replace(NAMESPACE, "elsewhere"))
+    assert rendered("createNamespace=true", "monitoring.enabled=true", namespace="elsewhere") == expected
+
+
+def test_the_metrics_services_are_scraped() -> None:
+    values = ("monitoring.enabled=true", "monitoring.labels.release=prometheus", "networkPolicy.metricsFrom={observed}")
+    after = rendered(*values)
+    monitor = after[Key("ServiceMonitor", NAMESPACE, "zerotrust-operator")]
+    assert labels(monitor)["release"] == "prometheus"
+    assert labels(after[Key("PrometheusRule", NAMESPACE, "zerotrust-operator")])["release"] == "prometheus"
+    selector = monitor["spec"]["selector"]["matchLabels"]
     services = [one for one in after.values() if one["kind"] == "Service" and selector.items() <= labels(one).items()]
-    assert [one["spec"]["ports"][0]["name"] for one in services] == ["telemetry", "telemetry"]
-    assert [endpoint["port"] for endpoint in after[added]["spec"]["endpoints"]] == ["telemetry"]
+    assert {one["metadata"]["name"] for one in services} == {f"{name}-metrics" for name in DEPLOYMENTS}
+    for name in DEPLOYMENTS:
+        (port,) = [
+            one for one in container(after, name)["ports"] if one["name"] == monitor["spec"]["endpoints"][0]["port"]
+        ]
+        ingress = after[Key("NetworkPolicy", NAMESPACE, name)]["spec"]["ingress"][-1]
+        assert [one["port"] for one in ingress["ports"]] == [port["containerPort"]]
+        (peer,) = ingress["from"]
+        assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "observed"}
 
 
 def labels(manifest: Manifest) -> dict[str, str]:
