@@ -24,6 +24,7 @@ CHECKED_ONLY: tuple[tuple[str, str, str], ...] = (
     ("*", r"zerotrust doctor", "its answer is about the cluster; tests/integration/test_plugin.py runs it"),
     ("*", r"zerotrust rotate", "needs decision points; tests/integration/test_keys_cli.py has them"),
     ("*", r"rollout status", "there is no kubelet, so no pod runs"),
+    ("docs/guides/gitops.md", r"configmap argocd-cm", "Argo CD is not installed here; tests/gitops tries what it gets"),
     (
         "*",
         r"constraint|credentialaccess|violations|gatekeeper",
@@ -40,6 +41,17 @@ CHECKED_ONLY: tuple[tuple[str, str, str], ...] = (
         "tests/integration/test_pod_labels.py runs it on pods that are as the page says",
     ),
     ("docs/guides/trust-domains.md", r"--from-file", "the files are the reader's"),
+    ("docs/guides/migrate-network-policies.md", r"edited.yaml", "the reader has edited it"),
+    (
+        "docs/guides/migrate-network-policies.md",
+        r"^kubectl|import -[An]",
+        "tests/integration/test_import.py migrates a cluster",
+    ),
+    (
+        "docs/guides/migrate-from-cert-manager.md",
+        r"^kubectl|zerotrust verify",
+        "tests/integration/test_import.py migrates a cluster",
+    ),
     ("docs/guides/install.md", r"^kubectl", "tests/packaging/test_install.py runs it on a cluster of its own"),
     ("docs/guides/uninstall.md", r"^kubectl", "tests/packaging/test_install.py runs it on a cluster of its own"),
 )
