@@ -58,7 +58,7 @@ def test_what_the_guides_name_is_what_is_replaced() -> None:
 
 
 def test_the_volume_is_the_one_of_the_report() -> None:
-    (block,) = re.findall(r"^```yaml\n(.*?)^```", GUIDES["from-cert-manager"], re.MULTILINE | re.DOTALL)
+    (block,) = re.findall(r"^```yaml[^\n]*\n(.*?)^```", GUIDES["from-cert-manager"], re.MULTILINE | re.DOTALL)
     assert yaml.safe_load(block)["volumes"] == [{"name": "tls", "secret": {"secretName": "orders-svid"}}]
     report = " ".join((IMPORTED / "report.txt").read_text().split())
     assert "Deployment shop/orders: mount Secret orders-svid in volume tls" in report
