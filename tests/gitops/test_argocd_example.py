@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,11 @@ from hack.controlplane import ControlPlane
 from hack.gotools import MODULES_FOLDER, find_or_build
 from tests.support.argocd import MANIFEST
 from tests.support.deployment import ROOT
+from tests.support.gatekeeper import until
 from tests.support.proving import only_in_prove
 
 EXAMPLE = ROOT / "examples" / "argocd"
+ESTABLISHED = 'jsonpath={.items[*].status.conditions[?(@.type=="Established")].status}'
 WAVE, OPTIONS = "argocd.argoproj.io/sync-wave", "argocd.argoproj.io/sync-options"
 
 Body = dict[str, Any]
@@ -116,10 +117,11 @@ def test_argo_cds_own_schemas_accept_the_example() -> None:
     )
     crds = Path(json.loads(answer.stdout)["Dir"]) / "manifests" / "crds"
     with ControlPlane() as plane:
-        plane.kubectl("create", "-f", str(crds / "application-crd.yaml"))
-        plane.kubectl("create", "-f", str(crds / "applicationset-crd.yaml"))
-        plane.kubectl("create", "-f", str(crds / "appproject-crd.yaml"))
-        time.sleep(1)  # `kubectl wait` trips over a CRD that has no conditions yet
-        plane.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        for kind in ("application", "applicationset", "appproject"):
+            plane.kubectl("create", "-f", str(crds / f"{kind}-crd.yaml"))
+        until(
+            lambda: plane.kubectl("get", "crd", "-o", ESTABLISHED, check=False).split() == ["True"] * 3,
+            "they are served",
+        )
         plane.kubectl("create", "namespace", "argocd")
         plane.kubectl("create", "--validate=strict", "-f", str(EXAMPLE))
