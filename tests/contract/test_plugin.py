@@ -334,5 +334,20 @@ async def test_doctor_sees_what_is_there_and_what_is_missing(server: FakeApi, tm
     assert "Decision points     unknown" in blind.stdout
 
 
+async def test_doctor_asks_for_rights_where_the_controller_works(server: FakeApi, console: Console) -> None:
+    """With --watch-namespace Roles are enough, so nothing in other namespaces is asked for."""
+    pod = _in(OPERATOR_NAMESPACE, "v1", "Pod", "controller-1")
+    pod["metadata"]["labels"] = {"app.kubernetes.io/name": "zerotrust-controller"}
+    arguments = ["controller", "--watch-namespace=shop", "--watch-namespace", "web"]
+    container = {"name": "controller", "image": "none", "args": arguments}
+    server.create({**pod, "spec": {"serviceAccountName": "limited", "containers": [container]}})
+    await console("doctor")
+    user = f"system:serviceaccount:{OPERATOR_NAMESPACE}:limited"
+    asked = [one["resourceAttributes"] for one in server.reviews.asked_rights if one["user"] == user]
+    secrets = {one["namespace"] for one in asked if (one["group"], one["resource"]) == ("", "secrets")}
+    assert secrets == {"shop", "web", OPERATOR_NAMESPACE}
+    assert {one["namespace"] for one in asked if one["resource"] == "trustdomains"} == {""}
+
+
 def _in(namespace: str, version: str, kind: str, name: str) -> dict[str, Any]:
     return {"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": namespace}}

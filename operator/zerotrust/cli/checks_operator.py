@@ -76,18 +76,10 @@ class Operator:
             denied = [pair for pair, may in zip(asked, allowed, strict=True) if not may]
             if not denied:
                 found.append(("ok", f"{running} has all {len(asked)} rights that it uses", ""))
-            elif len(denied) == len(asked):
-                found.append(
-                    (
-                        "fail",
-                        f"{running} in {self._namespace} has none of its rights",
-                        "apply manifests/base or the chart",
-                    )
-                )
-            else:
-                found.append(
-                    ("fail", f"{running} may not: {some(_told(denied), 5)}", "apply manifests/base or the chart")
-                )
+                continue
+            nothing = len(denied) == len(asked)
+            lacking = "has none of its rights" if nothing else f"may not: {some(_told(denied), 5)}"
+            found.append(("fail", f"{running} {lacking}", "apply manifests/base or the chart"))
         return found
 
     def _places(self, right: Mapping[str, str], watched: list[str]) -> list[str]:
