@@ -30,19 +30,18 @@ class Rig:
     async def start(self) -> None:
         """Start a controller and wait until it leads."""
         configuration = await load_configuration(str(self.server.kubeconfig(self._folder / "kubeconfig")))
-        options = Options(
-            namespace=OPERATOR_NAMESPACE,
-            metrics_host="127.0.0.1",
-            metrics_port=0,
-            workers=8,
-            retry_base=timedelta(milliseconds=40),
-            retry_longest=timedelta(seconds=1),
-            drain_seconds=0.5,
-            request_timeout=1.0,
-            lease_duration=timedelta(seconds=1.2),
-            **self._options,
-        )
-        self.controller = Controller(configuration, options, self._clock)
+        quick: dict[str, Any] = {
+            "namespace": OPERATOR_NAMESPACE,
+            "metrics_host": "127.0.0.1",
+            "metrics_port": 0,
+            "workers": 8,
+            "retry_base": timedelta(milliseconds=40),
+            "retry_longest": timedelta(seconds=1),
+            "drain_seconds": 0.5,
+            "request_timeout": 1.0,
+            "lease_duration": timedelta(seconds=1.2),
+        }
+        self.controller = Controller(configuration, Options(**quick | self._options), self._clock)
         self._stop = asyncio.Event()
         self._task = asyncio.create_task(self.controller.run(self._stop))
         await self.until(lambda: self.controller.metrics.leading._value.get() == 1)

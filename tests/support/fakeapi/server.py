@@ -104,6 +104,10 @@ class FakeApi:
         created = self._store.create(self._store.type_called(body["kind"]), own, namespace, keep_status=True)
         return copy.deepcopy(created.body)
 
+    def restore(self, body: Mapping[str, Any]) -> Object:
+        """Put an object there as it was recorded elsewhere, with its uid, times and status."""
+        return self._store.restore(self._store.type_called(body["kind"]), copy.deepcopy(dict(body))).body
+
     def get(self, kind: str, name: str, namespace: str | None = None) -> Object | None:
         version = self._store.find(self._store.type_called(kind), (namespace or "", name))
         return copy.deepcopy(version.body) if version else None

@@ -176,6 +176,12 @@ class Store:
             self.delete(resource, version.key)
         return version
 
+    def restore(self, resource: ResourceType, body: Object) -> Version:
+        """What a backup of etcd brings back: the object as it was, with its uid, times and status."""
+        metadata = body["metadata"]
+        key = (metadata.get("namespace", ""), metadata["name"])
+        return self._commit(resource, body, before=self._tables[resource].get(key))
+
     def replace(self, resource: ResourceType, key: Key, body: Object, subresource: str = "") -> Version:
         """PUT: the whole object, or its status only. `body` becomes the store's own."""
         metadata = _address(resource, body, key[0], key[1])
