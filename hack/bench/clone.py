@@ -40,7 +40,7 @@ def main() -> int:
         step("make venv", lambda: _run("make", "--directory", str(clone), "venv"))
         step("kubectl apply -f crds/", lambda: apply("crds"))
         step("kubectl create namespace", lambda: plane.kubectl("create", "namespace", NAMESPACE))
-        command = [clone / ".venv/bin/zerotrust", "controller", "--kubeconfig", plane.kubeconfig]
+        command: list[str | Path] = [clone / ".venv/bin/zerotrust", "controller", "--kubeconfig", plane.kubeconfig]
         command += ["--metrics-host", "127.0.0.1", "--metrics-port", "0"]
         controller = Child("controller", command, Path(name) / "log")
         try:

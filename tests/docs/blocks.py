@@ -5,7 +5,7 @@ Conventions, which the tests in this folder hold every page to:
 - a block names its language: `yaml`, `console`, `json`, `text` or another one of `LANGUAGES`;
 - YAML that is a whole resource stands as it is; a part of one of our resources names the kind after the language
   (```` ```yaml ServiceIdentity ````) and begins with `spec:` or with fields of the spec; other parts say `fragment`;
-- in `console`, a command begins with `$ `; what follows is its output.
+- in `console`, a command begins with `$ `; what follows is its output. In `sh`, every line is a command.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from zerotrust.cli.manifests import Loader
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("*.md", "docs/**/*.md", "examples/**/*.md", "manifests/**/*.md")
-LANGUAGES = {"console", "dockerfile", "json", "lua", "nginx", "promql", "python", "rego", "text", "toml", "yaml"}
+LANGUAGES = {"console", "dockerfile", "json", "lua", "nginx", "promql", "python", "rego", "sh", "text", "toml", "yaml"}
 OURS = "zerotrust.dev/v1alpha1"
 # What a part of a resource is completed with.
 WHOLE: dict[str, dict[str, Any]] = {

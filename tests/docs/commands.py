@@ -61,12 +61,13 @@ class Command:
 
 @cache
 def commands() -> tuple[Command, ...]:
-    return tuple(one for block in blocks("console") for one in _commands(block))
+    return tuple(one for block in blocks("console", "sh") for one in _commands(block))
 
 
 def _commands(block: Block) -> Iterator[Command]:
     text, output, number = "", "", 0
-    lines = block.text.splitlines(keepends=True)
+    prompt = "$ " if block.language == "sh" else ""
+    lines = [prompt + line for line in block.text.splitlines(keepends=True)]
     while lines:
         assert lines[0].startswith("$ "), f"{block}: a console block begins with a command: {lines[0]!r}"
         text, output = lines.pop(0)[2:], ""
