@@ -100,11 +100,34 @@ async def test_a_bundle_is_confirmed_only_while_its_namespace_may_be_read(server
     async with running(server, tmp_path, watch_namespaces=SERVED) as rig:
         confirmed = rig.controller.watch.confirmed
         server.faults.on(namespace="web", action=FORBIDDEN, times=None)
-        for kind in ("Secret", "ServiceIdentity"):
-            with pytest.raises(watch.Forbidden):
-                await rig.controller.watch.compare(kind, "web")
+        with pytest.raises(watch.Forbidden):
+            await rig.controller.watch.compare("Secret", "web")
         moment = datetime.now(UTC)
         for resource_type in WATCHED:
             for place in set(resource_type.places(Scope(OPERATOR_NAMESPACE, SERVED))) - {"web"}:
                 await rig.controller.watch.compare(resource_type.kind, place)
         assert confirmed("web") < moment < confirmed("shop")
+
+
+@pytest.mark.parametrize("end", ["cut", "410 in the stream", "410"])
+async def test_a_watch_that_ends_is_begun_again_and_misses_nothing(server: FakeApi, tmp_path: Path, end: str) -> None:
+    async with running(server, tmp_path, watch_namespaces=SERVED) as rig:
+        populate(rig)
+        await rig.until(rig.is_ready)
+        await rig.idle()
+        held = server.faults.on(
+            verb=["list", "watch"], resource="secrets", namespace="shop", action=Respond(503), times=3
+        )
+        match end:
+            case "cut":
+                server.cut_watches("secrets")
+            case "410 in the stream":
+                server.error_in_stream("secrets", 410)
+            case _:
+                server.compact()
+                server.cut_watches("secrets")
+        server.delete("Secret", "orders-svid", "shop")  # while nobody watches
+        await held.wait()
+        await rig.until(lambda: server.get("Secret", "orders-svid", "shop"))
+        server.delete("Secret", "orders-svid", "shop")  # and while somebody does again
+        await rig.until(lambda: server.get("Secret", "orders-svid", "shop"))

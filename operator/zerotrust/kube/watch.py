@@ -151,12 +151,12 @@ class Watch:
         A watch that is stuck looks like a quiet one; only a list that the API server answers anew tells them apart. A namespace
         that may not be read holds up nobody else.
         """
-        asked = [one for one in self._sources if one not in self._unread or one[1] == namespace]
+        asked = [one for one in self._sources if one[1] not in self._scope.unread or one[1] == namespace]
         return min(self._confirmed[one] for one in asked) if all(one in self._confirmed for one in asked) else None
 
     def _confirmations(self) -> Iterable[Sample]:
         for kind in [kind for kind, resource in self._resources.items() if not resource.optional]:
-            asked = [one for one in self._sources if one[0] == kind and one not in self._unread]
+            asked = [one for one in self._sources if one[0] == kind and one[1] not in self._scope.unread]
             if asked and all(one in self._confirmed for one in asked):
                 yield (kind,), min(self._confirmed[one] for one in asked).timestamp()
 
