@@ -3,6 +3,7 @@ where a comparison would find it."""
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,11 @@ class Applied:
         if PROVING:
             asked = [{"target": target, "live": self._live(target)} for target in self.targets()]
             answers = by_argo_cd("diff", asked)
+            if self.mode == "server-side":
+                with tempfile.NamedTemporaryFile("w", suffix=".json") as schemas:
+                    schemas.write(self.plane.kubectl("get", "--raw", "/openapi/v2"))
+                    schemas.flush()
+                    answers += by_argo_cd("diff", asked, Path(schemas.name))
             assert [(one["predicted"], one["live"]) for one in answers if one["modified"]] == []
 
     def targets(self) -> list[Body]:

@@ -94,11 +94,15 @@ def _from_lua(value: Any) -> Any:
     return list(found.values()) if found and all(isinstance(key, int) for key in found) else found
 
 
-def by_argo_cd(question: str, lines: Iterable[Any], path: Path = MANIFEST) -> list[Any]:
-    """Ask Argo CD's own code (hack/tools/argocd-lua) about each line."""
+def by_argo_cd(question: str, lines: Iterable[Any], *schemas: Path) -> list[Any]:
+    """Ask Argo CD's own code (hack/tools/argocd-lua) about each line; with the API server's schemas, as for server-side apply."""
     asked = "".join(json.dumps(line) + "\n" for line in lines)
     done = subprocess.run(
-        [find_or_build("argocd-lua"), path, question], input=asked, capture_output=True, text=True, check=False
+        [find_or_build("argocd-lua"), MANIFEST, question, *schemas],
+        input=asked,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

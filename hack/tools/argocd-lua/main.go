@@ -7,6 +7,8 @@
 //	argocd-lua argocd-cm.yaml actions   object                                   -> {action: object after it, or null if disabled}
 //	argocd-lua argocd-cm.yaml diff      {"target": as in Git, "live": as it is}  -> {"modified", "predicted", "live"}
 //
+// With the API server's /openapi/v2 as a third argument, diff compares as Argo CD does for ServerSideApply=true.
+//
 // The exit code is 0 when every line got its answer, 1 otherwise, 2 for a usage error.
 package main
 
@@ -18,10 +20,13 @@ import (
 	"io"
 	"os"
 
+	openapi_v2 "github.com/google/gnostic-models/openapiv2"
 	"github.com/sirupsen/logrus"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/kube-openapi/pkg/util/proto"
 	"sigs.k8s.io/yaml"
 
 	"github.com/argoproj/argo-cd/v3/common"
@@ -32,17 +37,28 @@ import (
 	"github.com/argoproj/argo-cd/v3/util/settings"
 )
 
-const usage = "usage: argocd-lua ARGOCD-CM.yaml health|actions|diff < lines of JSON"
+const usage = "usage: argocd-lua ARGOCD-CM.yaml health|actions|diff [OPENAPI.json] < lines of JSON"
 
 func main() {
 	logrus.SetOutput(io.Discard)
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
+// serverSide has the schemas for comparing as server-side apply does, nil for comparing as client-side apply does.
+var serverSide *managedfields.GvkParser
+
 type overrides map[string]v1alpha1.ResourceOverride
 
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	answers := map[string]func(overrides, []byte) (any, error){"health": health, "actions": actions, "diff": difference}
+	if len(args) == 3 && args[1] == "diff" {
+		parser, err := schemas(args[2])
+		if err != nil {
+			fmt.Fprintf(stderr, "%s: %v\n", args[2], err)
+			return 2
+		}
+		serverSide, args = parser, args[:2]
+	}
 	if len(args) != 2 || answers[args[1]] == nil {
 		fmt.Fprintln(stderr, usage)
 		return 2
@@ -142,11 +158,14 @@ func difference(configured overrides, line []byte) (any, error) {
 	if err := json.Unmarshal(line, &asked); err != nil {
 		return nil, err
 	}
-	config, err := diff.NewDiffConfigBuilder().
+	builder := diff.NewDiffConfigBuilder().
 		WithDiffSettings(nil, configured, false, normalizers.IgnoreNormalizerOpts{}).
 		WithTracking(common.LabelKeyAppInstance, string(v1alpha1.TrackingMethodAnnotation)).
-		WithNoCache().
-		Build()
+		WithNoCache()
+	if serverSide != nil {
+		builder = builder.WithStructuredMergeDiff(true).WithGVKParser(serverSide).WithManager(common.ArgoCDSSAManager)
+	}
+	config, err := builder.Build()
 	if err != nil {
 		return nil, err
 	}
@@ -159,6 +178,22 @@ func difference(configured overrides, line []byte) (any, error) {
 		"predicted": json.RawMessage(found.PredictedLive),
 		"live":      json.RawMessage(found.NormalizedLive),
 	}, nil
+}
+
+func schemas(path string) (*managedfields.GvkParser, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	document, err := openapi_v2.ParseDocument(content)
+	if err != nil {
+		return nil, err
+	}
+	models, err := proto.NewOpenAPIData(document)
+	if err != nil {
+		return nil, err
+	}
+	return managedfields.NewGVKParser(models, false)
 }
 
 func parse(line []byte) (*unstructured.Unstructured, error) {
