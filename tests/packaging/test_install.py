@@ -219,9 +219,8 @@ def nothing_is_open(admin: Admin, networks: dict[Key, Any]) -> None:
 
 @pytest.mark.parametrize("admin", ["kubectl"], indirect=True)
 def test_remove_everything(admin: Admin) -> None:
-    first, *rest = under(UNINSTALL, "Remove everything")
-    domains, templates, *others = rest
-    admin.run(first)
+    declared, domains, templates, *rest = under(UNINSTALL, "Remove everything")
+    admin.run(declared)
     admin.run(domains)
     admin.kubelet.until(lambda: not admin.every("td,svid,tp,zkey"), "what users declared is gone")
     svids = ("secrets", "-l", "zerotrust.dev/component=svid")
@@ -229,9 +228,12 @@ def test_remove_everything(admin: Admin) -> None:
     assert not admin.every("networkpolicies", "-l", MANAGED)[CLOSED]["spec"].get("ingress")
 
     admin.uninstall()
-    admin.follow(UNINSTALL, "Open what is isolated")
+    *lifting, opening = under(UNINSTALL, "Open what is isolated")
+    for text in lifting:
+        admin.run(text)
+    admin.kubelet.until(lambda: admin.shell.run(opening).code == 0, "the admission policies are out of force")
     assert "the server doesn't have a resource type" in admin.shell.run(templates).errors
-    for text in others:
+    for text in rest:
         admin.run(text)
     everything = "all,secrets,configmaps,networkpolicies,controllerrevisions"
     assert not [key for label in (PART_OF, MANAGED) for key in admin.every(f"{everything},{KINDS}", "-l", label)]
