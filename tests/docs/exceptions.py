@@ -23,6 +23,7 @@ CHECKED_ONLY: tuple[tuple[str, str, str], ...] = (
     ("*", r"zerotrust-bundle-server", "the bundle server is not installed here; its own tests run it"),
     ("*", r"zerotrust doctor", "its answer is about the cluster; tests/integration/test_plugin.py runs it"),
     ("*", r"zerotrust rotate", "needs decision points; tests/integration/test_keys_cli.py has them"),
+    ("*", r"path/to/overlay", "the overlay is the reader's"),
     ("*", r"rollout status", "there is no kubelet, so no pod runs"),
     ("docs/guides/gitops.md", r"configmap argocd-cm", "Argo CD is not installed here; tests/gitops tries what it gets"),
     (
