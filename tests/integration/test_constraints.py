@@ -5,6 +5,8 @@ The tests run in order over one cluster: the last ones take Gatekeeper away.
 
 import json
 import re
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -72,6 +74,22 @@ class World:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.running.port}/metrics", timeout=30) as answer:
             return str(answer.read().decode())
 
+    def doctor(self) -> tuple[str, str]:
+        """What `zerotrust doctor` says of Gatekeeper: its verdict and the last words."""
+        command = (
+            sys.executable,
+            "-m",
+            "zerotrust",
+            "doctor",
+            "-o",
+            "json",
+            "--kubeconfig",
+            str(self.plane.kubeconfig),
+        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+        (found,) = (one for one in json.loads(done.stdout)["checks"] if one["check"] == "Gatekeeper")
+        return found["verdict"], re.split("[,:] ", found["found"])[-1]
+
     def writes(self) -> float:
         return sum(map(float, WRITES.findall(self.metrics())))
 
@@ -109,6 +127,7 @@ def test_templates_and_constraints_come_by_themselves_and_are_enforced(world: Wo
     assert world.parameters(HOST_ACCESS)["serviceAccounts"] == {"orders": {"policies": "orders"}}
     assert world.condition("LayersAgree")[:2] == ("True", "OneTable")
     assert world.condition("Enforced")[0] == "True"
+    assert world.doctor() == ("ok", "our 6 templates compiled")
 
     volume = {"name": "svid", "secret": {"secretName": "orders-svid"}}
     answer = world.pod("thief", "batch", volumes=[volume])
@@ -181,6 +200,7 @@ def test_a_webhook_that_is_not_asked_any_more_is_missed(world: World) -> None:
     )
     assert "but for ephemeral containers" in world.condition("ConstraintsEnforced")[2]
     assert world.condition("Enforced")[:2] == ("False", "WebhookMissing")
+    assert world.doctor() == ("fail", "the API server does not ask them")
     world.gatekeeper.restore_webhook_configuration()
     world.until_enforced()
 

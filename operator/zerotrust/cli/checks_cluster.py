@@ -10,8 +10,9 @@ from zerotrust.cli.cluster import Cluster
 from zerotrust.cli.kinds import KINDS
 from zerotrust.common import naming
 from zerotrust.common.crd import custom_resource_definition
+from zerotrust.gatekeeper.observed import webhook_configuration
 from zerotrust.gatekeeper.templates import TEMPLATES
-from zerotrust.kube.resources import ADMISSION_POLICIES, CONSTRAINT_TEMPLATES, ResourceType
+from zerotrust.kube.resources import ADMISSION_POLICIES, CONSTRAINT_TEMPLATES, WEBHOOK_CONFIGURATIONS, ResourceType
 
 Found = Iterable[tuple[Verdict, str, str]]
 
@@ -149,6 +150,10 @@ async def gatekeeper(cluster: Cluster) -> Found:
     idle = sorted(name for name, created in names.items() if not created)
     if not ready:
         return [("fail", f"{head}: its webhook cannot answer", "see its pods' logs")]
+    configurations = await listed(cluster, WEBHOOK_CONFIGURATIONS) or []
+    if not any(webhook_configuration(one).is_gatekeeper for one in configurations):
+        text = f"{head}, and no ValidatingWebhookConfiguration: the API server does not ask them"
+        return [("fail", text, "apply Gatekeeper's manifests again")]
     if missing:
         return [("warn", f"{head}; without our templates {some(missing)}", "does the controller run? They are its own")]
     if idle:
