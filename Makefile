@@ -72,7 +72,7 @@ prove: venv tools ## Many more examples, independent oracles, real packets (slow
 	@$(BIN)/python hack/gotools.py --prove
 	@$(BIN)/python hack/envoy.py
 	$(BIN)/pytest -n auto -m "not cluster and not kind" tests/property tests/prove tests/opa tests/gatekeeper tests/gitops tests/monitoring tests/unit/support $(ARGS)
-	$(BIN)/pytest -m cluster tests/prove tests/monitoring tests/gitops tests/integration/test_gatekeeper.py tests/integration/test_apikeys.py
+	$(BIN)/pytest -m cluster tests/prove tests/monitoring tests/gitops tests/integration/test_gatekeeper.py tests/integration/test_apikeys.py tests/upgrade
 
 generate: venv ## Regenerate the CRDs, the reference documentation, and the copies in manifests/gatekeeper and the Helm chart
 	$(BIN)/python hack/generate.py
