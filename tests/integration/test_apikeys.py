@@ -134,7 +134,7 @@ async def test_a_client_is_never_refused_while_its_key_rotates(cluster: Running,
         await holder.read()
         assert len(holder.keys) == ROTATIONS + 1
         assert set(holder.reasons) == {"allowed"}, holder.reasons
-        assert holder.reasons["allowed"] > took * RATE / 2
+        assert holder.reasons["allowed"] > 50 * ROTATIONS, "it asked all the time"
         print(f"{ROTATIONS} rotations in {took:.1f} s, {holder.reasons['allowed']} requests, 0 refused")
         await points.until(lambda: status(cluster, "rotating").get("lastUsedTime"), "its use is told")
         assert secrets_outside(cluster, tmp_path, holder.keys, opa.folder) == []
