@@ -233,7 +233,7 @@ async def test_a_wave_of_edits_is_recorded_about_once_a_second(server: FakeApi, 
         for number in range(40):
             policy(server, f"/{number}")
             await asyncio.sleep(0.05)
-        took = time.monotonic() - began
         await quiet(rig)
+        took = time.monotonic() - began  # with what a loaded machine is late
         # One for each second by the clock the wave touches: a part of one at each end, and one after it.
         assert 2 <= bundle_writes(rig)[("patch", RECORD)] <= took + 3

@@ -4,6 +4,7 @@ pydantic writes JSON Schema with references and null alternatives; Kubernetes wa
 typed, without `title`, `const` or `anyOf` (Kubernetes docs, "Specifying a structural schema").
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ _KEPT = (
     "description", "type", "format", "pattern", "enum", "default", "required",
     "minLength", "maxLength", "minimum", "maximum", "nullable", "minItems", "maxItems", "minProperties", "maxProperties",
 )  # fmt: skip
+
+_UNQUOTED = {ord('"'): None}
 
 
 def custom_resource_definition(kind: Kind) -> dict[str, Any]:
@@ -39,6 +42,7 @@ def custom_resource_definition(kind: Kind) -> dict[str, Any]:
     if not spec.get("required"):  # an object without a spec is written `kubectl create`-style: everything defaulted
         root.pop("required")
         spec["default"] = kind.spec().model_dump(mode="json", by_alias=True, exclude_none=True)
+    _leave_alternatives_as_written(spec)
     if kind.rules:
         root["x-kubernetes-validations"] = [rule.as_validation() for rule in kind.rules]
     return {
@@ -87,11 +91,39 @@ def _leave_lists_as_written(node: dict[str, Any], inside: bool = False) -> None:
     """
     default = node.pop("default", None) if inside else None
     if isinstance(default, str | bool):
-        node["description"] += f" Default: {str(default).lower() if isinstance(default, bool) else default}."
+        _describe(node, default)
     for child in node.get("properties", {}).values():
         _leave_lists_as_written(child, inside)
     if "items" in node:
         _leave_lists_as_written(node["items"], inside=True)
+
+
+def _leave_alternatives_as_written(node: dict[str, Any]) -> None:
+    """Take defaults out that are not the sum of their fields' defaults, and say them in the description: the models know them.
+
+    An API server keeps what it filled in and merges later changes into it (RFC 7386), so `all: true` would stand beside the
+    selector that somebody writes instead of it, and the labels of a default selector beside theirs.
+    """
+    for child in node.get("properties", {}).values():
+        _leave_alternatives_as_written(child)
+    if (default := node.get("default")) and "properties" in node:
+        node["default"] = _without_alternatives(default, node)
+        if not node["default"]:
+            del node["default"]
+            _describe(node, default)
+
+
+def _without_alternatives(default: Any, node: dict[str, Any]) -> Any:
+    fields = node.get("properties")
+    if not fields or not isinstance(default, dict):
+        return default
+    return {
+        name: _without_alternatives(part, fields[name]) for name, part in default.items() if "default" in fields[name]
+    }
+
+
+def _describe(node: dict[str, Any], default: Any) -> None:
+    node["description"] += f" Default: {json.dumps(default).translate(_UNQUOTED)}."
 
 
 def _keep_unknown_fields(node: dict[str, Any]) -> None:
