@@ -21,7 +21,7 @@ from kubernetes.aio.client import Configuration
 from zerotrust.common import naming
 from zerotrust.common.naming import Ref
 from zerotrust.engine.admission import AdmissionBook
-from zerotrust.engine.apikeys import ApiKeyController, ApiKeyRecordController, Desk
+from zerotrust.engine.apikeys import ApiKeyController
 from zerotrust.engine.bundles import (
     BundleRecordController,
     OpaConfigController,
@@ -37,7 +37,9 @@ from zerotrust.engine.controller import Engine
 from zerotrust.engine.enforcement import Enforcement
 from zerotrust.engine.identities import IdentityController
 from zerotrust.engine.isolation import DefaultDenyController, NamespaceIsolation, RecordController
+from zerotrust.engine.keydesk import Desk
 from zerotrust.engine.keyfetching import KeyFetching
+from zerotrust.engine.keyrecords import ApiKeyRecordController
 from zerotrust.engine.keyuses import KeyUses
 from zerotrust.engine.laggards import Laggards
 from zerotrust.engine.lifetimes import Lifetimes

@@ -1,29 +1,28 @@
-"""The controllers for ApiKeys: one decides about each of them, one writes what a namespace remembers of all of them."""
+"""The controller that decides about each ApiKey."""
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from zerotrust.apikey import lifecycle, records, secret, status
-from zerotrust.apikey.key import ApiKeyText, KeyID, RandomBytes, digest, generate
+from zerotrust.apikey.key import KeyID, RandomBytes, digest, generate
 from zerotrust.apikey.lifecycle import Contents, Decision
-from zerotrust.apikey.memory import Memory, decode
-from zerotrust.apikey.records import RecordsSnapshot
 from zerotrust.apikey.resource import secret_name
 from zerotrust.apikey.snapshot import Acknowledged, ApiKeySnapshot, Fingerprint, Lagging
 from zerotrust.common import naming, times
 from zerotrust.common.conditions import Condition, false, merge
 from zerotrust.common.errors import SpecError
 from zerotrust.common.naming import Ref
-from zerotrust.common.observed import ConfigMap, Plain
+from zerotrust.common.observed import ConfigMap
 from zerotrust.common.plan import Apply, Delete, Plan, Touch
 from zerotrust.common.requests import asked_at, unreadable
 from zerotrust.engine.apikeybook import ApiKey, ApiKeyBook, record_namespace, record_ref
 from zerotrust.engine.cache import Cache, Change
-from zerotrust.engine.clock import Clock
-from zerotrust.engine.controller import Failure, Statusless, Touched
+from zerotrust.engine.controller import Failure, Touched
 from zerotrust.engine.enforcement import Enforcement
+from zerotrust.engine.keydesk import Desk
+from zerotrust.engine.keyrecords import RECORD
 from zerotrust.engine.keyuses import KeyUses
 from zerotrust.opabundle.reports import SKEW
 from zerotrust.pki.secret import ObservedSecret
@@ -31,50 +30,8 @@ from zerotrust.policy.survey import Survey, survey_ref
 from zerotrust.trustdomain.reconcile import MAX_SKEW
 
 SECRETS = "api-key-secrets-by-name"
-RECORD = "ApiKeyRecord"
-AT_ONCE, AT_MOST_EVERY = timedelta(milliseconds=20), timedelta(seconds=1)
 LOOK_AGAIN, SURVEY_EVERY = timedelta(seconds=30), timedelta(seconds=10)
 USED_EVERY = timedelta(hours=1)
-
-
-@dataclass
-class Desk:
-    """What only this leader has: fresh keys that are not delivered yet, what it wants to be remembered, by UID, and what somebody
-    else took out of the record.
-    """
-
-    candidates: dict[str, ApiKeyText] = field(default_factory=dict)
-    wanted: dict[str, dict[str, Memory]] = field(default_factory=dict)
-    basis: dict[str, object] = field(default_factory=dict)
-    adopted: dict[str, dict[str, str]] = field(default_factory=dict)
-    lost: dict[str, dict[str, Memory]] = field(default_factory=dict)
-    written: dict[str, datetime] = field(default_factory=dict)
-
-    def pause(self, namespace: str, now: datetime) -> timedelta:
-        """A single change is written at once, a wave of them once a second."""
-        last = self.written.get(namespace)
-        return AT_ONCE if last is None else max(AT_ONCE, last + AT_MOST_EVERY - now)
-
-    def miss(self, namespace: str, old: ConfigMap, new: ConfigMap | None) -> None:
-        """Keep what somebody else has changed in a record as it was.
-
-        The watch may be faster than the answer to our own write: what is wanted to be there is nobody else's doing.
-        """
-        wanted = self.wanted.get(namespace, {})
-        for uid, text in old.data.items():
-            now = new.data.get(uid) if new is not None else None
-            if now == text or (now is not None and uid in wanted and decode(now) == wanted[uid]):
-                continue
-            memory = decode(text)
-            if memory is not None:
-                self.lost.setdefault(namespace, {}).setdefault(uid, memory)
-
-    def forget(self, namespace: str, uid: str) -> None:
-        """Drop everything about an ApiKey that is gone."""
-        self.candidates.pop(uid, None)
-        self.basis.pop(uid, None)
-        for kept in (self.wanted, self.adopted, self.lost):
-            kept.get(namespace, {}).pop(uid, None)
 
 
 @dataclass(frozen=True)
@@ -353,75 +310,6 @@ class ApiKeyController:
 
 
 _UNTIL_DECIDED = datetime.min.replace(tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class RecordWork(RecordsSnapshot):
-    """What the writes to a namespace's record depend on; events are about the namespace itself."""
-
-    resource: Plain | None = None
-
-
-class ApiKeyRecordController(Statusless):
-    """Writes what is remembered of a namespace's keys; a key is the place of the record's first part."""
-
-    name = RECORD
-    urgency = -0.65  # a revocation is as urgent as a withdrawal, and comes before the bundles that tell of it
-
-    def __init__(
-        self, cache: Cache, book: ApiKeyBook, operator_namespace: str, desk: Desk, uses: KeyUses, clock: Clock
-    ) -> None:
-        self._cache, self._book, self._desk, self._uses, self._clock = cache, book, desk, uses, clock
-        self._operator_namespace = operator_namespace
-
-    def touched_by(self, change: Change) -> Iterable[Touched]:
-        """ApiKeys and namespaces that are gone, and edits of the record by others."""
-        namespace = change.ref.namespace
-        match change.ref.kind:
-            case "ApiKey" if change.new is None or change.new.meta.deleting:
-                if change.old is not None:
-                    self._desk.forget(namespace, change.old.meta.uid)
-                yield self._due(namespace)
-            case "ConfigMap" if (
-                namespace == self._operator_namespace and naming.api_keys_shard(change.ref.name) is not None
-            ):
-                if change.by is None and change.old is not None:
-                    self._desk.miss(record_namespace(change.ref.name), change.old, change.new)
-                yield self._due(record_namespace(change.ref.name))
-            case "ConfigMap" if change.new is not None and change.ref.name.startswith(naming.REPORT_PREFIX):
-                yield from (self._due(place) for place in change.new.data if self._uses.has_unknown(place))
-            case "Namespace" if change.new is None:
-                yield Touched(record_ref(self._operator_namespace, change.ref.name))
-
-    def _due(self, namespace: str) -> Touched:
-        return Touched(record_ref(self._operator_namespace, namespace), self._desk.pause(namespace, self._clock.now()))
-
-    def snapshot(self, ref: Ref) -> RecordWork:
-        """Collect what a decision needs."""
-        namespace = record_namespace(ref.name)
-        resource: Plain | None = self._cache.get(Ref("Namespace", "", namespace))
-        return RecordWork(
-            resource=resource,
-            place=self._operator_namespace,
-            namespace=namespace,
-            shards=self._book.shards(namespace),
-            wanted=self._desk.lost.get(namespace, {}) | self._desk.wanted.get(namespace, {}),
-            existing={one.meta.uid for one in self._book.api_keys(namespace) if not one.meta.deleting},
-            adopted=dict(self._desk.adopted.get(namespace, {})),
-            namespace_exists=resource is not None,
-        )
-
-    def reconcile(self, snapshot: RecordWork, now: datetime) -> Plan:
-        """Decide."""
-        plan, touches = records.reconcile_records(snapshot, now), tuple[Touch, ...]()
-        if plan.applies:
-            self._desk.written[snapshot.namespace] = now
-        else:
-            # Who has decided by what was lost waits for a record that needs no write, and would never hear of it.
-            there = self._desk.lost.pop(snapshot.namespace, {})
-            found = (one.meta for one in self._book.api_keys(snapshot.namespace) if one.meta.uid in there)
-            touches = tuple(Touch(meta.ref.kind, meta.ref, timedelta()) for meta in found)
-        return replace(plan, touches=touches, events=tuple(self._uses.of_nobody(snapshot.namespace)))
 
 
 def _basis(snapshot: Work) -> object:

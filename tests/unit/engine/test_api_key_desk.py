@@ -10,9 +10,10 @@ from zerotrust.apikey.resource import ApiKeySpec
 from zerotrust.common import naming
 from zerotrust.common.naming import Ref
 from zerotrust.common.observed import ConfigMap, config_map, custom_resource, plain
-from zerotrust.engine.apikeybook import ApiKeyBook
-from zerotrust.engine.apikeys import ApiKeyRecordController, Desk, record_ref
+from zerotrust.engine.apikeybook import ApiKeyBook, record_ref
 from zerotrust.engine.cache import Cache
+from zerotrust.engine.keydesk import Desk
+from zerotrust.engine.keyrecords import ApiKeyRecordController
 from zerotrust.engine.keyuses import KeyUses
 
 OPERATOR, UID = "zerotrust-system", "uid-partner"
