@@ -104,14 +104,15 @@ def _lines(found: Iterable[Mapping[str, Any]]) -> str:
 
 def page(program: click.Group) -> str:
     """Return the reference of all commands: what `--help` says."""
-    return "\n".join([INTRODUCTION, *_sections(program, "zerotrust")])
+    settings = {**program.context_settings, "max_content_width": 100, "terminal_width": 100}
+    return "\n".join([INTRODUCTION, *_sections(program, "zerotrust", settings)])
 
 
-def _sections(command: click.Command, name: str) -> Iterator[str]:
+def _sections(command: click.Command, name: str, settings: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(command, click.Group):
         for word in sorted(command.commands):
-            yield from _sections(command.commands[word], f"{name} {word}")
+            yield from _sections(command.commands[word], f"{name} {word}", settings)
         return
-    with click.Context(command, info_name=name, max_content_width=100, terminal_width=100) as context:
+    with click.Context(command, info_name=name, **settings) as context:
         text = command.get_help(context)
     yield from (f"## {name}", "", "```text", *(line.rstrip() for line in text.splitlines()), "```", "")
