@@ -4,6 +4,7 @@ the reference of its commands."""
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -103,16 +104,17 @@ def _lines(found: Iterable[Mapping[str, Any]]) -> str:
 
 
 def page(program: click.Group) -> str:
-    """Return the reference of all commands: what `--help` says."""
-    settings = {**program.context_settings, "max_content_width": 100, "terminal_width": 100}
-    return "\n".join([INTRODUCTION, *_sections(program, "zerotrust", settings)])
+    """Return the reference of all commands: what `--help` says, but for `--help` itself."""
+    return "\n".join([INTRODUCTION, *_sections(program, "zerotrust")])
 
 
-def _sections(command: click.Command, name: str, settings: Mapping[str, Any]) -> Iterator[str]:
+def _sections(command: click.Command, name: str) -> Iterator[str]:
     if isinstance(command, click.Group):
         for word in sorted(command.commands):
-            yield from _sections(command.commands[word], f"{name} {word}", settings)
+            yield from _sections(command.commands[word], f"{name} {word}")
         return
-    with click.Context(command, info_name=name, **settings) as context:
+    command = copy(command)
+    command.add_help_option = False  # how it looks depends on the first context that a command has ever had
+    with click.Context(command, info_name=name, max_content_width=100, terminal_width=100) as context:
         text = command.get_help(context)
     yield from (f"## {name}", "", "```text", *(line.rstrip() for line in text.splitlines()), "```", "")
