@@ -39,7 +39,7 @@ $(INSTALLED): $(wildcard requirements/*.txt) pyproject.toml
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-tools: venv ## Build the pinned Go tools (about 35 minutes once per user, then cached)
+tools: venv ## Build the pinned Go tools (about 40 minutes once per user, then cached)
 	@$(BIN)/python hack/controlplane.py --build-only
 	@$(BIN)/python hack/nca.py
 
