@@ -69,10 +69,3 @@ def install() -> dict[str, list[dict[str, str]]]:
         (files("zerotrust.cli") / "install.json").read_text(encoding="utf-8")
     )
     return known
-
-
-def some(names: Iterable[str], most: int = 3) -> str:
-    """The first few names, and how many more there are."""
-    listed_names = list(names)
-    more = f" and {len(listed_names) - most} more" if len(listed_names) > most else ""
-    return ", ".join(listed_names[:most]) + more

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from zerotrust.cli.checking import Verdict, install, listed, some
+from zerotrust.cli.checking import Verdict, install, listed
 from zerotrust.cli.cluster import Cluster
 from zerotrust.cli.kinds import KINDS
 from zerotrust.common import naming
+from zerotrust.common.conditions import some
 from zerotrust.common.crd import custom_resource_definition
 from zerotrust.gatekeeper.observed import webhook_configuration
 from zerotrust.gatekeeper.templates import TEMPLATES
@@ -72,11 +73,15 @@ def _installed(
     names = {one["metadata"]["name"] for one in there}
     bound = {one["spec"].get("policyName") for one in bindings if _denies(one)}
     if missing := sorted(set(wanted) - names):
-        yield "fail", f"{kind} {some(missing)} not installed", "kubectl apply -k manifests/admission, or the chart"
+        yield (
+            "fail",
+            f"{kind} {some(missing, ', ')} not installed",
+            "kubectl apply -k manifests/admission, or the chart",
+        )
     if loose := sorted((set(wanted) & names) - bound):
         yield (
             "fail",
-            f"{kind} {some(loose)} installed, but no binding makes it refuse",
+            f"{kind} {some(loose, ', ')} installed, but no binding makes it refuse",
             "apply manifests/admission again",
         )
     if not missing and not loose:
@@ -144,7 +149,7 @@ async def gatekeeper(cluster: Cluster) -> Found:
     pods = await listed(cluster, selector) or []
     ready = [pod for pod in pods if is_ready(pod)]
     images = {box["image"].rpartition(":")[2] for pod in pods for box in pod["spec"]["containers"] if "image" in box}
-    head = f"Gatekeeper {some(sorted(images)) or 'of an unknown version'}, {len(ready)} of {len(pods)} pods ready"
+    head = f"Gatekeeper {some(sorted(images), ', ') or 'of an unknown version'}, {len(ready)} of {len(pods)} pods ready"
     names = {one["metadata"]["name"]: bool((one.get("status") or {}).get("created")) for one in templates}
     missing = sorted({one.name for one in TEMPLATES.values()} - names.keys())
     idle = sorted(name for name, created in names.items() if not created)
@@ -155,9 +160,17 @@ async def gatekeeper(cluster: Cluster) -> Found:
         text = f"{head}, and no ValidatingWebhookConfiguration: the API server does not ask them"
         return [("fail", text, "apply Gatekeeper's manifests again")]
     if missing:
-        return [("warn", f"{head}; without our templates {some(missing)}", "does the controller run? They are its own")]
+        return [
+            (
+                "warn",
+                f"{head}; without our templates {some(missing, ', ')}",
+                "does the controller run? They are its own",
+            )
+        ]
     if idle:
-        return [("warn", f"{head}; templates {some(idle)} are not compiled yet", "see status.byPod of the template")]
+        return [
+            ("warn", f"{head}; templates {some(idle, ', ')} are not compiled yet", "see status.byPod of the template")
+        ]
     return [("ok", f"{head}, our {len(TEMPLATES)} templates compiled", "")]
 
 
@@ -179,10 +192,10 @@ async def definitions(cluster: Cluster) -> Found:
         known = set(_fields(_schema(custom_resource_definition(kind)), ""))
         served = set(_fields(_schema(there[name]), ""))
         if lacking := sorted(known - served):
-            text = f"CRD {name} is older than this program: it lacks {some(lacking)}"
+            text = f"CRD {name} is older than this program: it lacks {some(lacking, ', ')}"
             found.append(("warn", text, "kubectl apply -f crds/"))
         elif unknown := sorted(served - known):
-            text = f"CRD {name} is newer than this program: it has {some(unknown)}"
+            text = f"CRD {name} is newer than this program: it has {some(unknown, ', ')}"
             found.append(("warn", text, "use the command line of the installed version"))
     return found or [("ok", f"the {len(KINDS)} CRDs are those of this program", "")]
 

@@ -5,11 +5,12 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from zerotrust.cli.checking import Verdict, install, listed, some
+from zerotrust.cli.checking import Verdict, install, listed
 from zerotrust.cli.checks_cluster import LITTLE_SKEW, Found, is_ready
 from zerotrust.cli.cluster import Cluster
 from zerotrust.cli.leader import ago, read_leader
 from zerotrust.common import naming
+from zerotrust.common.conditions import some
 from zerotrust.kube.resources import CONFIG_MAPS, ResourceType
 
 CONTROLLER, BUNDLE_SERVER = "zerotrust-controller", naming.BUNDLE_SERVER
@@ -78,7 +79,7 @@ class Operator:
                 found.append(("ok", f"{running} has all {len(asked)} rights that it uses", ""))
                 continue
             nothing = len(denied) == len(asked)
-            lacking = "has none of its rights" if nothing else f"may not: {some(_told(denied), 5)}"
+            lacking = "has none of its rights" if nothing else f"may not: {some(_told(denied), ', ')}"
             found.append(("fail", f"{running} {lacking}", "apply manifests/base or the chart"))
         return found
 

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from zerotrust.bundleserver.caller import AUDIENCE
-from zerotrust.cli.checking import Verdict, some
+from zerotrust.cli.checking import Verdict
 from zerotrust.cli.checks_cluster import Found
 from zerotrust.cli.cluster import Body, Cluster
 from zerotrust.common import naming
+from zerotrust.common.conditions import some
 from zerotrust.common.naming import Ref
 from zerotrust.kube.resources import PODS
 from zerotrust.opabundle.configuration import CONFIG_MAP
@@ -45,7 +46,7 @@ async def decision_points(cluster: Cluster) -> Found:
             text = "failure_mode_allow: true lets requests through while OPA does not answer"
             found.setdefault(("fail", text), []).append(f"ConfigMap {namespace}/{name}")
     answers: list[tuple[Verdict, str, str]] = [
-        (verdict, f"{some(places)}: {text}", GUIDE) for (verdict, text), places in sorted(found.items())
+        (verdict, f"{some(places, ', ')}: {text}", GUIDE) for (verdict, text), places in sorted(found.items())
     ]
     if len(named) > MAX_CONFIGURATIONS:
         answers.append(("unknown", f"{len(named) - MAX_CONFIGURATIONS} of Envoy's ConfigMaps were not read", ""))
